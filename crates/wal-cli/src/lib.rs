@@ -1,0 +1,4 @@
+//! The operator's and the newcomer's hand.
+
+#[cfg(feature = "embedded-broker")]
+pub mod broker;

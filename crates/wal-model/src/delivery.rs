@@ -1,0 +1,273 @@
+//! Deliveries: one attempt of an entry as a record on its target, in CloudEvents binary mode.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+
+use crate::clock::Timestamp;
+use crate::entry::{Answers, Entry};
+use crate::hash::{ContentHash, Fields};
+use crate::id::LogId;
+use crate::lifecycle::{Backoff, Priority, Seconds};
+use crate::name::{Id, Namespace, Tenant, Topic};
+use crate::record::{self, Header, InRecord, OutRecord};
+use crate::seal::{Broken, Keyring};
+use crate::wire;
+
+/// One attempt of an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// The entry's name.
+    pub log_id: LogId,
+    /// The topic.
+    pub target: Topic,
+    /// Who the entry belongs to.
+    pub tenant: Option<Tenant>,
+    /// What it does.
+    pub operation: Option<Id>,
+    /// Links related operations.
+    pub correlation_id: Option<Id>,
+    /// Attempt number, from 1, counted over all rounds.
+    pub attempt: u32,
+    /// Round number, from 1.
+    pub round: u32,
+    /// The round's first attempt.
+    pub round_first: u32,
+    /// No attempt of the round is published after it.
+    pub deadline: Timestamp,
+    /// Retries allowed within the round.
+    pub retry_count: u32,
+    /// Delay before the first retry.
+    pub delay: Seconds,
+    /// How the delay grows.
+    pub backoff: Backoff,
+    /// Priority.
+    pub priority: Priority,
+    /// Whether an answer is expected.
+    pub answers: Answers,
+    /// The record's key.
+    pub ordering_key: Option<Bytes>,
+    /// Media type of the payload.
+    pub content_type: Option<String>,
+    /// The payload, byte for byte as it was sent.
+    pub payload: Bytes,
+    /// The caller's own headers.
+    pub headers: Vec<Header>,
+}
+
+/// A delivery as a consumer finds it on its target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// The delivery.
+    pub delivery: Delivery,
+    /// The publisher's clock when it was published.
+    pub sent: Timestamp,
+}
+
+/// Why a record is no delivery.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotADelivery {
+    /// A header that every delivery has is missing.
+    #[error("header {0} is missing")]
+    Missing(&'static str),
+    /// A header cannot be read.
+    #[error("header {name} cannot be read: {why}")]
+    Unreadable {
+        /// Its name.
+        name: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The payload is not the one that was sent.
+    #[error("the payload does not match its hash")]
+    OtherPayload,
+}
+
+impl Delivery {
+    /// The attempt that a stored entry stands at.
+    pub fn of(entry: &Entry) -> Delivery {
+        let standing = &entry.state.standing;
+        Delivery {
+            log_id: entry.log_id.clone(),
+            target: entry.target.clone(),
+            tenant: entry.tenant.clone(),
+            operation: entry.operation.clone(),
+            correlation_id: entry.correlation_id.clone(),
+            attempt: standing.attempt,
+            round: standing.round,
+            round_first: standing.round_first,
+            deadline: standing.deadline,
+            retry_count: entry.lifecycle.retry_count,
+            delay: entry.lifecycle.delay,
+            backoff: entry.lifecycle.backoff,
+            priority: entry.lifecycle.priority,
+            answers: entry.answers,
+            ordering_key: entry.ordering_key.clone(),
+            content_type: entry.content_type.clone(),
+            payload: entry.payload.clone(),
+            headers: entry.headers.clone(),
+        }
+    }
+
+    /// The record that carries this delivery, sealed.
+    pub fn encode(&self, sent: Timestamp, keyring: &Keyring) -> OutRecord {
+        let hash = ContentHash::of(&self.payload);
+        let mut headers = Headers(Vec::with_capacity(24 + self.headers.len()));
+        headers.add(wire::CE_SPECVERSION, wire::SPEC_VERSION);
+        headers.add(wire::CE_ID, self.log_id.to_string());
+        headers.add(wire::CE_SOURCE, source(self.log_id.namespace()));
+        let operation = self.operation.as_ref().map_or(wire::TYPE_ENTRY, Id::as_str);
+        headers.add(wire::CE_TYPE, operation.to_owned());
+        headers.add(wire::CE_TIME, self.log_id.timestamp().to_string());
+        headers.maybe(wire::CONTENT_TYPE, self.content_type.as_deref());
+        headers.maybe(wire::CE_CORRELATIONID, self.correlation_id.as_ref().map(Id::as_str));
+        headers.add(wire::CE_EXPIRYTIME, self.deadline.to_string());
+        headers.ordering_key(self.ordering_key.as_ref());
+        headers.add(wire::CE_WALNAMESPACE, self.log_id.namespace().to_string());
+        headers.maybe(wire::CE_WALTENANT, self.tenant.as_ref().map(Tenant::as_str));
+        headers.add(wire::CE_WALTARGET, self.target.to_string());
+        headers.add(wire::CE_WALATTEMPT, self.attempt.to_string());
+        headers.add(wire::CE_WALROUND, self.round.to_string());
+        headers.add(wire::CE_WALROUNDFIRST, self.round_first.to_string());
+        headers.add(wire::CE_WALRETRIES, self.retry_count.to_string());
+        headers.add(wire::CE_WALANSWERS, self.answers.as_str());
+        headers.add(wire::CE_WALSENT, sent.to_string());
+        headers.add(wire::CE_WALDELAY, self.delay.to_string());
+        headers.add(wire::CE_WALBACKOFF, self.backoff.as_str());
+        headers.add(wire::CE_WALPRIORITY, self.priority.as_str());
+        headers.add(wire::CE_WALHASH, hash);
+        headers.add(wire::CE_WALSEAL, keyring.sign(self.sealed(hash)));
+        headers.0.extend(self.headers.iter().cloned());
+        OutRecord {
+            topic: self.target.clone(),
+            partition: None,
+            key: self.ordering_key.clone(),
+            value: Some(self.payload.clone()),
+            headers: headers.0,
+        }
+    }
+
+    /// Reads a record of a target. The seal is not looked at: only our services hold the keys, see [`Delivery::verify`].
+    pub fn decode(record: &InRecord) -> Result<Received, NotADelivery> {
+        let read = Reader(&record.headers);
+        let payload = record.value.clone().unwrap_or_default();
+        if read.parsed(wire::CE_WALHASH, ContentHash::parse)? != ContentHash::of(&payload) {
+            return Err(NotADelivery::OtherPayload);
+        }
+        let delivery = Delivery {
+            log_id: read.required(wire::CE_ID)?,
+            target: read.required(wire::CE_WALTARGET)?,
+            tenant: read.optional(wire::CE_WALTENANT)?,
+            operation: read.optional(wire::CE_TYPE)?.filter(|operation: &Id| operation.as_str() != wire::TYPE_ENTRY),
+            correlation_id: read.optional(wire::CE_CORRELATIONID)?,
+            attempt: read.required(wire::CE_WALATTEMPT)?,
+            round: read.required(wire::CE_WALROUND)?,
+            round_first: read.required(wire::CE_WALROUNDFIRST)?,
+            deadline: read.required(wire::CE_EXPIRYTIME)?,
+            retry_count: read.required(wire::CE_WALRETRIES)?,
+            delay: read.required(wire::CE_WALDELAY)?,
+            backoff: read.required(wire::CE_WALBACKOFF)?,
+            priority: read.required(wire::CE_WALPRIORITY)?,
+            answers: read.parsed(wire::CE_WALANSWERS, Answers::parse)?,
+            ordering_key: read.ordering_key()?,
+            content_type: read.optional(wire::CONTENT_TYPE)?,
+            payload,
+            headers: read.callers(),
+        };
+        Ok(Received { delivery, sent: read.required(wire::CE_WALSENT)? })
+    }
+
+    /// Whether a seal was made for this delivery by one of our keys.
+    pub fn verify(&self, seal: Option<&str>, keyring: &Keyring) -> Result<(), Broken> {
+        keyring.verify(seal, self.sealed(ContentHash::of(&self.payload)))
+    }
+
+    /// What the seal covers. Sent, keep stable.
+    fn sealed(&self, hash: ContentHash) -> Fields {
+        let delay = i64::try_from(self.delay.duration().as_millis()).unwrap_or(i64::MAX);
+        Fields::new("delivery-1")
+            .text(&self.log_id.to_string())
+            .text(self.tenant.as_ref().map_or("", Tenant::as_str))
+            .text(self.target.as_str())
+            .maybe(self.ordering_key.as_ref().map(|key| &key[..]))
+            .number(self.round.into())
+            .number(self.round_first.into())
+            .number(self.attempt.into())
+            .number(self.retry_count.into())
+            .number(delay)
+            .text(self.backoff.as_str())
+            .text(self.priority.as_str())
+            .text(self.answers.as_str())
+            .number(self.deadline.as_millis())
+            .bytes(hash.as_bytes())
+    }
+}
+
+/// The `ce_source` of everything that concerns an entry of a namespace.
+pub(crate) fn source(namespace: &Namespace) -> String {
+    format!("wal/{namespace}")
+}
+
+/// Headers under construction.
+struct Headers(Vec<Header>);
+
+impl Headers {
+    fn add(&mut self, name: &'static str, value: impl Into<Bytes>) {
+        self.0.push(Header::new(name, value));
+    }
+
+    fn maybe(&mut self, name: &'static str, value: Option<&str>) {
+        if let Some(value) = value {
+            self.add(name, value.to_owned());
+        }
+    }
+
+    /// A key that a CloudEvents string can carry travels as `partitionkey`, any other in base64, none not at all.
+    fn ordering_key(&mut self, key: Option<&Bytes>) {
+        let Some(key) = key else { return };
+        match std::str::from_utf8(key) {
+            Ok(text) if !text.is_empty() && !text.chars().any(char::is_control) => {
+                self.add(wire::CE_PARTITIONKEY, key.clone());
+            }
+            _ => self.add(wire::CE_WALKEY64, STANDARD.encode(key)),
+        }
+    }
+}
+
+/// Headers being read.
+struct Reader<'a>(&'a [Header]);
+
+impl Reader<'_> {
+    fn parsed<T>(&self, name: &'static str, parse: impl Fn(&str) -> Option<T>) -> Result<T, NotADelivery> {
+        let text = record::last_str(self.0, name).ok_or(NotADelivery::Missing(name))?;
+        parse(text).ok_or_else(|| NotADelivery::Unreadable { name, why: "not one of the known words".into() })
+    }
+
+    fn required<T: std::str::FromStr<Err: fmt::Display>>(&self, name: &'static str) -> Result<T, NotADelivery> {
+        self.optional(name)?.ok_or(NotADelivery::Missing(name))
+    }
+
+    fn optional<T: std::str::FromStr<Err: fmt::Display>>(&self, name: &'static str) -> Result<Option<T>, NotADelivery> {
+        let unreadable = |why: String| NotADelivery::Unreadable { name, why };
+        let Some(value) = record::last(self.0, name) else { return Ok(None) };
+        let text = std::str::from_utf8(value).map_err(|_| unreadable("not UTF-8".into()))?;
+        text.parse().map(Some).map_err(|error: T::Err| unreadable(error.to_string()))
+    }
+
+    fn ordering_key(&self) -> Result<Option<Bytes>, NotADelivery> {
+        if let Some(text) = record::last(self.0, wire::CE_WALKEY64) {
+            let name = wire::CE_WALKEY64;
+            let key =
+                STANDARD.decode(text).map_err(|error| NotADelivery::Unreadable { name, why: error.to_string() })?;
+            return Ok(Some(Bytes::from(key)));
+        }
+        Ok(record::last(self.0, wire::CE_PARTITIONKEY).cloned())
+    }
+
+    fn callers(&self) -> Vec<Header> {
+        let is_callers = |header: &&Header| header.name_str().is_none_or(|name| !wire::is_reserved(name));
+        self.0.iter().filter(is_callers).cloned().collect()
+    }
+}

@@ -1,0 +1,297 @@
+//! How everything is spelled: every header name and every JSON field, in one place. Stored and sent, keep stable.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::lifecycle::Seconds;
+
+/// The CloudEvents version all our records name.
+pub const SPEC_VERSION: &str = "1.0";
+/// The `ce_type` of an entry without an operation.
+pub const TYPE_ENTRY: &str = "wal.entry";
+/// The `ce_type` of a receipt.
+pub const TYPE_RECEIPT: &str = "wal.receipt";
+/// The `ce_type` of an audit event.
+pub const TYPE_AUDIT: &str = "wal.audit";
+/// What the `ce_type` of a status event starts with; the status follows.
+pub const TYPE_STATUS: &str = "wal.status.";
+/// The media type of JSON.
+pub const JSON: &str = "application/json";
+/// What the media type of a structured CloudEvent starts with.
+pub const STRUCTURED: &str = "application/cloudevents";
+/// The prefix of every CloudEvents attribute in Kafka's binary mode.
+pub const CE: &str = "ce_";
+/// The prefix of our own CloudEvents attributes.
+pub const CE_WAL: &str = "ce_wal";
+/// The prefix of Kafka's own dead-letter headers.
+pub const DLQ_ERRORS: &str = "__dlq.errors.";
+
+macro_rules! headers {
+    ($($(#[$doc:meta])* $name:ident = $text:literal;)+) => {
+        $($(#[$doc])* pub const $name: &str = $text;)+
+
+        /// Every header name above.
+        pub const ALL: &[&str] = &[$($text),+];
+    };
+}
+
+headers! {
+    /// CloudEvents version.
+    CE_SPECVERSION = "ce_specversion";
+    /// Deliveries: the log id. Requests: half of the request id.
+    CE_ID = "ce_id";
+    /// Requests: the other half of the request id.
+    CE_SOURCE = "ce_source";
+    /// The operation.
+    CE_TYPE = "ce_type";
+    /// When the entry was written.
+    CE_TIME = "ce_time";
+    /// Links related operations.
+    CE_CORRELATIONID = "ce_correlationid";
+    /// The deadline of the round.
+    CE_EXPIRYTIME = "ce_expirytime";
+    /// The caller's ordering key, where it is text.
+    CE_PARTITIONKEY = "ce_partitionkey";
+    /// The namespace.
+    CE_WALNAMESPACE = "ce_walnamespace";
+    /// The target topic.
+    CE_WALTARGET = "ce_waltarget";
+    /// The tenant.
+    CE_WALTENANT = "ce_waltenant";
+    /// The user.
+    CE_WALUSER = "ce_waluser";
+    /// The caller's idempotency key.
+    CE_WALIDEMPOTENCYKEY = "ce_walidempotencykey";
+    /// When the first attempt is wanted.
+    CE_WALDELIVERAT = "ce_waldeliverat";
+    /// Retries allowed within a round.
+    CE_WALRETRIES = "ce_walretries";
+    /// Delay before the first retry, in seconds.
+    CE_WALDELAY = "ce_waldelay";
+    /// How the delay grows.
+    CE_WALBACKOFF = "ce_walbackoff";
+    /// Time-to-live, in seconds.
+    CE_WALTTL = "ce_walttl";
+    /// Priority.
+    CE_WALPRIORITY = "ce_walpriority";
+    /// Attempt number, from 1, counted over all rounds.
+    CE_WALATTEMPT = "ce_walattempt";
+    /// Round number, from 1.
+    CE_WALROUND = "ce_walround";
+    /// The round's first attempt.
+    CE_WALROUNDFIRST = "ce_walroundfirst";
+    /// Whether answers are expected.
+    CE_WALANSWERS = "ce_walanswers";
+    /// The publisher's clock when the delivery was published.
+    CE_WALSENT = "ce_walsent";
+    /// Hash of the payload.
+    CE_WALHASH = "ce_walhash";
+    /// The seal.
+    CE_WALSEAL = "ce_walseal";
+    /// An ordering key that is no text, in base64.
+    CE_WALKEY64 = "ce_walkey64";
+    /// A stable error code.
+    CE_WALERRORCODE = "ce_walerrorcode";
+    /// An error message for people.
+    CE_WALERRORMESSAGE = "ce_walerrormessage";
+    /// Present on a dead letter whose value was cut: the original length in bytes.
+    CE_WALTRUNCATED = "ce_waltruncated";
+    /// Media type of the value.
+    CONTENT_TYPE = "content-type";
+    /// Topic that a receipt is wanted on.
+    REPLY_TOPIC = "kafka_replyTopic";
+    /// Partition that a receipt is wanted on: 4 bytes, big-endian.
+    REPLY_PARTITION = "kafka_replyPartition";
+    /// Copied from a request to its receipt.
+    REPLY_CORRELATION = "kafka_correlationId";
+    /// Topic of the record that became a dead letter.
+    DLQ_TOPIC = "__dlq.errors.topic";
+    /// Its partition.
+    DLQ_PARTITION = "__dlq.errors.partition";
+    /// Its offset.
+    DLQ_OFFSET = "__dlq.errors.offset";
+    /// The group that read it.
+    DLQ_GROUP = "__dlq.errors.group";
+    /// How often it was delivered.
+    DLQ_DELIVERY_COUNT = "__dlq.errors.delivery.count";
+    /// Why it is a dead letter.
+    DLQ_MESSAGE = "__dlq.errors.message";
+}
+
+/// Header names that a request may carry as attributes in form 2 (CloudEvents binary mode).
+pub const REQUEST_ATTRIBUTES: &[&str] = &[
+    CE_WALNAMESPACE,
+    CE_WALTARGET,
+    CE_WALTENANT,
+    CE_WALUSER,
+    CE_WALIDEMPOTENCYKEY,
+    CE_WALDELIVERAT,
+    CE_WALRETRIES,
+    CE_WALDELAY,
+    CE_WALBACKOFF,
+    CE_WALTTL,
+    CE_WALPRIORITY,
+];
+
+/// Whether a header name is ours: such headers of a caller are read or refused, never passed on.
+pub fn is_reserved(name: &str) -> bool {
+    name.starts_with(CE_WAL) || name.starts_with(DLQ_ERRORS) || ALL.contains(&name)
+}
+
+/// A JSON object. serde reads an array as a struct by position, too; a request is never meant so.
+#[derive(Debug, Default)]
+pub(crate) struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Object<T>, D::Error> {
+        struct OnlyMap<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> serde::de::Visitor<'de> for OnlyMap<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(serde::de::value::MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+
+        deserializer.deserialize_map(OnlyMap(PhantomData))
+    }
+}
+
+/// A request in plain JSON: one entry, or `entries`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RequestJson<'a> {
+    pub namespace: Option<String>,
+    #[serde(borrow)]
+    pub payload: Option<&'a RawValue>,
+    pub target: Option<String>,
+    pub lifecycle: Option<Object<LifecycleJson>>,
+    pub user_context: Option<Object<UserContextJson>>,
+    pub correlation_id: Option<String>,
+    pub idempotency_key: Option<String>,
+    pub request_id: Option<String>,
+    pub deliver_at: Option<String>,
+    #[serde(borrow)]
+    pub entries: Option<Vec<Object<MemberJson<'a>>>>,
+}
+
+/// An entry of a batch.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MemberJson<'a> {
+    pub namespace: Option<String>,
+    #[serde(borrow)]
+    pub payload: Option<&'a RawValue>,
+    pub target: Option<String>,
+    pub lifecycle: Option<Object<LifecycleJson>>,
+    pub correlation_id: Option<String>,
+    pub deliver_at: Option<String>,
+    /// Taken in only to be refused with a clear word.
+    pub idempotency_key: Option<serde::de::IgnoredAny>,
+    /// Taken in only to be refused with a clear word.
+    pub request_id: Option<serde::de::IgnoredAny>,
+}
+
+/// The specification's `lifecycle`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LifecycleJson {
+    pub retry_count: Option<serde_json::Number>,
+    pub delay: Option<serde_json::Number>,
+    pub backoff: Option<String>,
+    pub ttl: Option<serde_json::Number>,
+    pub priority: Option<String>,
+}
+
+/// The specification's `user_context`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UserContextJson {
+    pub user_id: Option<String>,
+    pub tenant_id: Option<String>,
+}
+
+/// Just the request id of a request that may be wrong in everything else.
+#[derive(Debug, Deserialize)]
+pub(crate) struct RequestIdJson {
+    pub request_id: Option<String>,
+}
+
+/// A receipt.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct ReceiptJson<'a> {
+    pub success: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_ids: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub durable: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timestamp: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
+    pub namespace: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
+    pub target: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
+    pub error: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
+    pub error_code: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retryable: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
+    pub request_id: Option<Cow<'a, str>>,
+}
+
+/// An audit event: the specification's fields and an id that is the same every time the event is made.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct AuditJson<'a> {
+    #[serde(borrow)]
+    pub operation: Cow<'a, str>,
+    pub log_id: String,
+    #[serde(borrow)]
+    pub namespace: Cow<'a, str>,
+    #[serde(borrow)]
+    pub user_id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    pub tenant_id: Option<Cow<'a, str>>,
+    pub timestamp: String,
+    pub event_id: String,
+}
+
+/// A status event of one of our services.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct StatusJson<'a> {
+    #[serde(borrow)]
+    pub status: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
+    pub reason: Option<Cow<'a, str>>,
+    pub log_id: String,
+    pub round: u32,
+    pub round_first: u32,
+    pub attempt: u32,
+    pub deadline: String,
+    pub at: String,
+    pub event_id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_attempt_at: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
+    pub error_code: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
+    pub error: Option<Cow<'a, str>>,
+}
+
+/// Reads seconds as a request's JSON has them.
+pub(crate) fn seconds(number: &serde_json::Number) -> Option<Seconds> {
+    Seconds::from_number(number.as_f64()?).ok()
+}

@@ -1,0 +1,454 @@
+//! The Kafka batch loop: consume, handle, publish and commit, once for all services.
+//!
+//! ```text
+//!   poll thread                                  work thread
+//!   ───────────                                  ───────────
+//!   serve rebalances (always)
+//!   take metadata and epochs, then records ────▶ handler: store, plan        (abandoned when a partition moves)
+//!   serve rebalances                             begin, send all, offsets
+//!   serve rebalances                             epochs still hold? commit
+//!   next batch, or rewind to what is committed ◀─ committed | again
+//! ```
+//!
+//! One batch is in hand at a time; what waits behind it waits in bounded partition queues, so a slow store slows consumption and
+//! never fills memory. Nothing is remembered across a failure: the place to go on from is what the broker says is committed.
+
+mod batch;
+mod epochs;
+mod lanes;
+mod publisher;
+mod source;
+mod watchdog;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError};
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use tokio::runtime::Handle;
+use tokio::sync::{oneshot, watch};
+use tracing::{debug, info, warn};
+use wal_model::{OutRecord, Topic};
+
+pub use batch::Batch;
+pub use watchdog::EXIT_CODE;
+
+use batch::NextOffsets;
+use epochs::{Epochs, Snapshot};
+use publisher::{Publisher, Unpublished};
+use source::{Source, Taken, Unreadable, Wake};
+use watchdog::Watchdog;
+
+use crate::native::GroupMetadata;
+
+/// How long the poll thread rests when nothing wakes it; rebalances and errors wake it, so this is only a safety net.
+const REST: Duration = Duration::from_millis(100);
+/// Waits between tries of a batch that could not be published, the last one repeated.
+const RETRIES: [Duration; 5] = [
+    Duration::from_millis(50),
+    Duration::from_millis(200),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+];
+/// How long leaving the group may take before the process ends without having left.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How much one batch may hold.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Records.
+    pub records: usize,
+    /// Bytes; the record that reaches it is the last.
+    pub bytes: usize,
+    /// How long a batch that is not full waits for more.
+    pub wait: Duration,
+}
+
+/// What a batch loop is made of.
+pub struct Options {
+    /// The consumer's configuration, group included.
+    pub consumer: ClientConfig,
+    /// The producer's configuration, transactional id included.
+    pub producer: ClientConfig,
+    /// The consumer group.
+    pub group: String,
+    /// The topics to read, the most urgent first, each with its share of a full batch in percent.
+    pub lanes: Vec<(Topic, u8)>,
+    /// How much one batch may hold.
+    pub limits: Limits,
+    /// Written beside every committed offset.
+    pub offset_metadata: String,
+    /// How long the first transactional call may take to succeed.
+    pub start_timeout: Duration,
+    /// How long a stop waits for the batch in hand.
+    pub stop_timeout: Duration,
+}
+
+/// Why a handler gives up for good. Anything that may mend itself it waits for instead.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct CannotGoOn(pub String);
+
+/// What a service does with a batch.
+pub trait Handler: Send + Sync + 'static {
+    /// Does what must be done before anything is published, and says what is to be published.
+    ///
+    /// May be called again with the same records, here or in another process, after any of its effects. May be dropped at any
+    /// await, when a partition of the batch moved away or the process stops. What it returns is published, together with the
+    /// batch's offsets, in one transaction.
+    fn handle(&self, batch: &Batch) -> impl Future<Output = Result<Vec<OutRecord>, CannotGoOn>> + Send;
+}
+
+/// Who wants to know how the loop is doing. All calls are quick.
+pub trait Observer: Send + Sync + 'static {
+    /// The poll thread lives.
+    fn polled(&self) {}
+    /// The group has given this member its partitions, even if none.
+    fn assigned(&self) {}
+    /// A batch was committed.
+    fn committed(&self, _records: usize, _published: usize) {}
+    /// A batch was given up and is read again.
+    fn rewound(&self, _why: &str) {}
+}
+
+/// Nobody wants to know.
+impl Observer for () {}
+
+/// Why a batch loop ended other than by being told to.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A client could not be made.
+    #[error("could not start the Kafka client")]
+    Client(#[from] rdkafka::error::KafkaError),
+    /// A thread could not be started.
+    #[error("could not start a thread")]
+    Thread(#[from] std::io::Error),
+    /// No transaction could be started in time.
+    #[error("the brokers did not start transactions within {0:?}: {1}")]
+    NoTransactions(Duration, String),
+    /// It cannot go on; a restart may mend it, or the words say what must be done first.
+    #[error("{0}")]
+    Fatal(String),
+}
+
+/// A batch on its way through the work thread.
+struct Work {
+    batch: Batch,
+    next: NextOffsets,
+    metadata: GroupMetadata,
+    snapshot: Snapshot,
+}
+
+/// What the work thread tells the poll thread.
+enum Done {
+    Ready,
+    NotReady(String),
+    Committed,
+    Again(String),
+    Fatal(String),
+}
+
+/// Runs a batch loop until `shutdown` completes or it cannot go on.
+pub async fn run<H: Handler>(
+    options: Options,
+    handler: H,
+    observer: Arc<dyn Observer>,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), Error> {
+    let wake = Arc::new(Wake::default());
+    let epochs = Arc::new(Epochs::new());
+    let is_stopping = Arc::new(AtomicBool::new(false));
+    let (cancel, cancelled) = watch::channel(false);
+    let watchdog = Watchdog::deadly()?;
+    let source = Source::new(&options.consumer, &options.group, &options.lanes, Arc::clone(&epochs), Arc::clone(&wake))?;
+    let publisher = Publisher::new(options.producer.clone(), options.offset_metadata.clone(), watchdog.clone());
+    let (to_worker, work) = mpsc::sync_channel(1);
+    let (to_poller, done) = mpsc::sync_channel(4);
+    let worker = Worker {
+        publisher,
+        handler,
+        epochs: Arc::clone(&epochs),
+        observer: Arc::clone(&observer),
+        cancelled,
+        done: to_poller,
+        wake: Arc::clone(&wake),
+        runtime: Handle::current(),
+    };
+    let worker = std::thread::Builder::new().name("wal-work".into()).spawn(move || worker.run(&work))?;
+    let poller = Poller {
+        source,
+        epochs,
+        observer,
+        limits: options.limits,
+        start_timeout: options.start_timeout,
+        stop_timeout: options.stop_timeout,
+        is_stopping: Arc::clone(&is_stopping),
+        wake: Arc::clone(&wake),
+        work: to_worker,
+        done,
+        cancel,
+    };
+    let (ended, mut end) = oneshot::channel();
+    let poller = std::thread::Builder::new().name("wal-poll".into()).spawn(move || {
+        // The receiver waits until this is sent.
+        let _ = ended.send(poller.run());
+    })?;
+    let result = tokio::select! {
+        result = &mut end => result,
+        () = shutdown => {
+            is_stopping.store(true, Ordering::SeqCst);
+            wake.wake();
+            end.await
+        }
+    };
+    let joined = tokio::task::spawn_blocking(move || (poller.join(), worker.join())).await;
+    watchdog.stop();
+    let is_sound = matches!(joined, Ok((Ok(()), Ok(()))));
+    match result {
+        Ok(result) if is_sound => result,
+        _ => Err(Error::Fatal("a thread of the batch loop panicked".to_owned())),
+    }
+}
+
+/// The poll thread.
+struct Poller {
+    source: Source,
+    epochs: Arc<Epochs>,
+    observer: Arc<dyn Observer>,
+    limits: Limits,
+    start_timeout: Duration,
+    stop_timeout: Duration,
+    is_stopping: Arc<AtomicBool>,
+    wake: Arc<Wake>,
+    work: SyncSender<Work>,
+    done: Receiver<Done>,
+    cancel: watch::Sender<bool>,
+}
+
+/// What the poll thread is waiting for.
+enum Phase {
+    /// The first transactional producer.
+    Starting { since: Instant },
+    /// Records.
+    Idle,
+    /// The work thread.
+    Busy,
+    /// The brokers, to say where to go on.
+    Rewinding { not_before: Instant },
+}
+
+impl Poller {
+    fn run(mut self) -> Result<(), Error> {
+        let result = self.poll();
+        // Whoever waits on a batch in hand must not wait for a loop that is over.
+        let _ = self.cancel.send(true);
+        drop(self.work);
+        close(self.source);
+        result
+    }
+
+    fn poll(&mut self) -> Result<(), Error> {
+        let mut phase = Phase::Starting { since: Instant::now() };
+        let mut stop_by = None;
+        let mut was_assigned = false;
+        loop {
+            self.source.serve().map_err(fatal)?;
+            self.observer.polled();
+            if !was_assigned && self.source.has_assignment() {
+                was_assigned = true;
+                self.observer.assigned();
+            }
+            phase = self.hear(phase)?;
+            if self.is_stopping.load(Ordering::SeqCst) {
+                let stop_by = *stop_by.get_or_insert_with(|| Instant::now() + self.stop_timeout);
+                if !matches!(phase, Phase::Busy) || Instant::now() >= stop_by {
+                    return Ok(());
+                }
+            }
+            phase = match phase {
+                Phase::Idle => self.start_batch()?,
+                Phase::Rewinding { not_before } if Instant::now() >= not_before => self.rewind()?,
+                waiting => waiting,
+            };
+            if !matches!(phase, Phase::Idle) || !self.source_has_more() {
+                self.wake.wait(REST);
+            }
+        }
+    }
+
+    /// After an idle look found nothing there is nothing to do until something wakes this thread.
+    fn source_has_more(&self) -> bool {
+        false
+    }
+
+    /// Takes in what the work thread said.
+    fn hear(&mut self, phase: Phase) -> Result<Phase, Error> {
+        match self.done.try_recv() {
+            Err(TryRecvError::Empty) => Ok(phase),
+            Err(TryRecvError::Disconnected) => Err(Error::Fatal("the work thread ended".to_owned())),
+            Ok(Done::Ready) => {
+                self.source.subscribe()?;
+                Ok(Phase::Idle)
+            }
+            Ok(Done::NotReady(why)) => match phase {
+                Phase::Starting { since } if since.elapsed() >= self.start_timeout => {
+                    Err(Error::NoTransactions(self.start_timeout, why))
+                }
+                phase => Ok(phase),
+            },
+            Ok(Done::Committed) => Ok(Phase::Idle),
+            Ok(Done::Again(why)) => {
+                warn!(why, "batch given up, reading again from the committed offsets");
+                self.observer.rewound(&why);
+                Ok(Phase::Rewinding { not_before: Instant::now() })
+            }
+            Ok(Done::Fatal(why)) => Err(Error::Fatal(why)),
+        }
+    }
+
+    fn start_batch(&mut self) -> Result<Phase, Error> {
+        let Some(taken) = self.source.take(&self.limits, &self.epochs).map_err(fatal)? else { return Ok(Phase::Idle) };
+        let Taken { mut builder, metadata, snapshot } = taken;
+        let full_by = Instant::now() + self.limits.wait;
+        while builder.len() < self.limits.records && builder.bytes() < self.limits.bytes {
+            let left = full_by.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            self.wake.wait(left);
+            self.source.fill(&mut builder, &self.limits).map_err(fatal)?;
+        }
+        let (batch, next) = builder.finish();
+        debug!(records = batch.records.len(), "batch taken");
+        let snapshot = snapshot.restricted_to(|partition| next.contains_key(partition));
+        let work = Work { batch, next, metadata, snapshot };
+        match self.work.try_send(work) {
+            Ok(()) => Ok(Phase::Busy),
+            Err(_) => Err(Error::Fatal("the work thread ended".to_owned())),
+        }
+    }
+
+    fn rewind(&mut self) -> Result<Phase, Error> {
+        match self.source.rewind().map_err(fatal)? {
+            Ok(()) => Ok(Phase::Idle),
+            Err(why) => {
+                warn!(why, "could not go back to the committed offsets yet");
+                Ok(Phase::Rewinding { not_before: Instant::now() + RETRIES[2] })
+            }
+        }
+    }
+}
+
+fn fatal(error: Unreadable) -> Error {
+    Error::Fatal(error.to_string())
+}
+
+/// Leaves the group, but does not wait for ever: closing a consumer can hang when its coordinator is gone.
+fn close(source: Source) {
+    let (closed, is_closed) = mpsc::channel();
+    let spawned = std::thread::Builder::new().name("consumer-close".into()).spawn(move || {
+        source.close();
+        // Nobody listens any more if the time is up.
+        let _ = closed.send(());
+    });
+    let is_left = spawned.is_ok() && is_closed.recv_timeout(CLOSE_TIMEOUT).is_ok();
+    if is_left {
+        info!("left the consumer group");
+    } else {
+        warn!("could not leave the consumer group in time; its session will expire");
+    }
+}
+
+/// The work thread.
+struct Worker<H> {
+    publisher: Publisher,
+    handler: H,
+    epochs: Arc<Epochs>,
+    observer: Arc<dyn Observer>,
+    cancelled: watch::Receiver<bool>,
+    done: SyncSender<Done>,
+    wake: Arc<Wake>,
+    runtime: Handle,
+}
+
+impl<H: Handler> Worker<H> {
+    fn run(mut self, work: &Receiver<Work>) {
+        if self.get_ready() {
+            self.say(Done::Ready);
+            let mut failures = 0;
+            while let Ok(work) = work.recv() {
+                let done = self.process(&work);
+                drop(work);
+                failures = if matches!(done, Done::Again(_)) { failures + 1 } else { 0 };
+                // Committed offsets are final only when no older transaction is open.
+                if failures > 0 && !(self.rest(failures) && self.get_ready()) {
+                    break;
+                }
+                self.say(done);
+            }
+        }
+        self.publisher.close();
+    }
+
+    fn say(&self, done: Done) {
+        // A full channel cannot be: one batch, one answer. A poll thread that is over does not listen, and need not.
+        let _ = self.done.send(done);
+        self.wake.wake();
+    }
+
+    fn process(&mut self, work: &Work) -> Done {
+        let outputs = self.runtime.block_on(async {
+            let mut cancelled = self.cancelled.clone();
+            tokio::select! {
+                biased;
+                () = self.epochs.passed(&work.snapshot) => Err(Done::Again("a partition of the batch moved away".to_owned())),
+                _ = cancelled.wait_for(|is_cancelled| *is_cancelled) => Err(Done::Again("stopping".to_owned())),
+                outputs = self.handler.handle(&work.batch) => outputs.map_err(|CannotGoOn(why)| Done::Fatal(why)),
+            }
+        });
+        let outputs = match outputs {
+            Ok(outputs) => outputs,
+            Err(done) => return done,
+        };
+        let is_held = || self.epochs.holds(&work.snapshot);
+        match self.publisher.publish(&outputs, &work.next, &work.metadata, is_held) {
+            Ok(()) => {
+                self.observer.committed(work.batch.records.len(), outputs.len());
+                Done::Committed
+            }
+            Err(Unpublished::Again(why)) => Done::Again(why),
+            Err(Unpublished::Fatal(why)) => Done::Fatal(why),
+        }
+    }
+
+    /// Tries until there is a transactional producer; false when told to stop.
+    fn get_ready(&mut self) -> bool {
+        let mut failures = 0;
+        loop {
+            match self.publisher.ready() {
+                Ok(()) => return true,
+                Err(error) => {
+                    warn!(%error, "no transactional producer yet");
+                    self.say(Done::NotReady(error.to_string()));
+                    failures += 1;
+                    if !self.rest(failures) {
+                        return false;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits a little longer after each failure in a row; false when told to stop.
+    fn rest(&self, failures: usize) -> bool {
+        let wait = RETRIES[failures.saturating_sub(1).min(RETRIES.len() - 1)];
+        let mut cancelled = self.cancelled.clone();
+        self.runtime.block_on(async {
+            let is_cancelled = tokio::time::timeout(wait, cancelled.wait_for(|is_cancelled| *is_cancelled)).await;
+            is_cancelled.is_err()
+        })
+    }
+}

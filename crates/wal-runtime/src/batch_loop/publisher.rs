@@ -1,0 +1,269 @@
+//! The publishing side: outputs and input offsets in one transaction, and no second guess about an unclear answer.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rdkafka::client::ClientContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Header as KafkaHeader, Message, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, NoCustomPartitioner, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use tracing::{info, warn};
+use wal_model::OutRecord;
+
+use super::batch::NextOffsets;
+use super::watchdog::Watchdog;
+use crate::failpoint;
+use crate::native::{self, GroupMetadata, TransactionError};
+
+/// How long one call of a transaction may take before its answer counts as unclear.
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long the first call of a producer may take: it may have to wait for an older transaction to be aborted.
+const INIT_TIMEOUT: Duration = Duration::from_secs(30);
+/// After this a call that ignores its timeout is held to hang, and the process ends to be started again.
+const HANG: Duration = Duration::from_secs(60);
+/// How long the local queue may stay full before the broker counts as gone.
+const QUEUE_FULL: Duration = Duration::from_secs(20);
+/// Being fenced once is a transaction that timed out while this process stood still; again within this time is a sibling.
+const FENCED_AGAIN: Duration = Duration::from_secs(60);
+
+/// Why a batch was not committed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unpublished {
+    /// Nothing of it will be seen; rewind and do it again.
+    #[error("{0}")]
+    Again(String),
+    /// This process must not go on.
+    #[error("{0}")]
+    Fatal(String),
+}
+
+#[derive(Default)]
+pub(crate) struct Context {
+    /// The first record of the transaction that was not delivered, and why.
+    undelivered: Mutex<Option<String>>,
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, message: &str) {
+        crate::kafka::log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(target: "librdkafka", %error, reason, "client error");
+    }
+}
+
+impl ProducerContext<NoCustomPartitioner> for Context {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, message)) = result {
+            let mut undelivered = self.undelivered.lock().expect("nothing panics while it is held");
+            undelivered.get_or_insert_with(|| format!("a record for {} was not delivered: {error}", message.topic()));
+        }
+    }
+}
+
+/// Publishes transactions under one transactional id.
+pub(crate) struct Publisher {
+    config: ClientConfig,
+    transactional_id: String,
+    offset_metadata: String,
+    producer: Option<Arc<ThreadedProducer<Context>>>,
+    watchdog: Watchdog,
+    fenced_at: Option<Instant>,
+}
+
+impl Publisher {
+    pub(crate) fn new(config: ClientConfig, offset_metadata: String, watchdog: Watchdog) -> Publisher {
+        let transactional_id = config.get("transactional.id").unwrap_or_default().to_owned();
+        Publisher { config, transactional_id, offset_metadata, producer: None, watchdog, fenced_at: None }
+    }
+
+    /// Makes sure there is a producer whose older transactions are over. Committed offsets read after this are final.
+    pub(crate) fn ready(&mut self) -> Result<(), Unpublished> {
+        if self.producer.is_some() {
+            return Ok(());
+        }
+        let again = |error: KafkaError| Unpublished::Again(format!("could not start a transactional producer: {error}"));
+        let producer: ThreadedProducer<Context> =
+            self.config.create_with_context(Context::default()).map_err(again)?;
+        let guard = self.watchdog.arm("init_transactions", HANG);
+        let started = producer.init_transactions(INIT_TIMEOUT);
+        drop(guard);
+        let producer = Arc::new(producer);
+        match started {
+            Ok(()) => {
+                info!(transactional_id = self.transactional_id, "transactional producer ready");
+                self.producer = Some(producer);
+                Ok(())
+            }
+            Err(error) => {
+                discard(producer);
+                Err(again(error))
+            }
+        }
+    }
+
+    /// Publishes `records` and commits `next` in one transaction. `is_held` is asked last, right before the commit.
+    pub(crate) fn publish(
+        &mut self,
+        records: &[OutRecord],
+        next: &NextOffsets,
+        metadata: &GroupMetadata,
+        is_held: impl Fn() -> bool,
+    ) -> Result<(), Unpublished> {
+        self.ready()?;
+        let producer = Arc::clone(self.producer.as_ref().expect("ready() just made sure"));
+        producer.context().undelivered.lock().expect("nothing panics while it is held").take();
+        let result = self.transact(&producer, records, next, metadata, is_held);
+        let result = result.map_err(|failed| {
+            let undelivered = producer.context().undelivered.lock().expect("nothing panics while it is held").take();
+            (failed, undelivered.map_or(String::new(), |why| format!(" ({why})")))
+        });
+        match result {
+            Ok(()) => Ok(()),
+            Err((Failed::Abort(why), undelivered)) => {
+                self.abort(&producer, &why);
+                Err(Unpublished::Again(why + &undelivered))
+            }
+            Err((Failed::Unclear(why), undelivered)) => {
+                self.forget();
+                Err(Unpublished::Again(why + &undelivered))
+            }
+            Err((Failed::Fenced(why), _)) => self.fenced(why),
+        }
+    }
+
+    fn transact(
+        &self,
+        producer: &ThreadedProducer<Context>,
+        records: &[OutRecord],
+        next: &NextOffsets,
+        metadata: &GroupMetadata,
+        is_held: impl Fn() -> bool,
+    ) -> Result<(), Failed> {
+        let offsets = self.offsets(next).map_err(|error| Failed::Abort(format!("offsets: {error}")))?;
+        producer.begin_transaction().map_err(|error| Failed::Unclear(format!("begin: {error}")))?;
+        for (sent, record) in records.iter().enumerate() {
+            send(producer, record)?;
+            if sent == records.len() / 2 {
+                failpoint::hit("mid-publish");
+            }
+        }
+        let guard = self.watchdog.arm("send_offsets_to_transaction", HANG);
+        native::send_offsets(producer.client(), &offsets, metadata, CALL_TIMEOUT).map_err(|error| failed("offsets", error))?;
+        drop(guard);
+        failpoint::hit("after-publish");
+        if !is_held() {
+            return Err(Failed::Abort("a partition of the batch moved away".to_owned()));
+        }
+        let guard = self.watchdog.arm("commit_transaction", HANG);
+        native::commit(producer.client(), CALL_TIMEOUT).map_err(|error| failed("commit", error))?;
+        drop(guard);
+        failpoint::hit("after-commit");
+        Ok(())
+    }
+
+    fn offsets(&self, next: &NextOffsets) -> Result<TopicPartitionList, KafkaError> {
+        let mut list = TopicPartitionList::with_capacity(next.len());
+        for ((topic, partition), offset) in next {
+            let mut element = list.add_partition(topic.as_str(), *partition);
+            element.set_offset(Offset::Offset(*offset))?;
+            element.set_metadata(&self.offset_metadata);
+        }
+        Ok(list)
+    }
+
+    fn abort(&mut self, producer: &ThreadedProducer<Context>, why: &str) {
+        let guard = self.watchdog.arm("abort_transaction", HANG);
+        let aborted = native::abort(producer.client(), CALL_TIMEOUT);
+        drop(guard);
+        if let Err(error) = aborted {
+            warn!(%error, why, "abort failed, the producer is made anew");
+            self.forget();
+        }
+    }
+
+    fn fenced(&mut self, why: String) -> Result<(), Unpublished> {
+        self.forget();
+        let now = Instant::now();
+        let is_sibling = self.fenced_at.is_some_and(|before| now.duration_since(before) < FENCED_AGAIN);
+        self.fenced_at = Some(now);
+        if is_sibling {
+            let id = &self.transactional_id;
+            return Err(Unpublished::Fatal(format!(
+                "another process uses the transactional id `{id}`; give each instance its own kafka.instance ({why})"
+            )));
+        }
+        Err(Unpublished::Again(why))
+    }
+
+    /// Throws the producer away. The next one has the same id, so the broker ends whatever this one left open.
+    fn forget(&mut self) {
+        if let Some(producer) = self.producer.take() {
+            discard(producer);
+        }
+    }
+
+    /// Ends the producer; whatever it has open is aborted by the broker.
+    pub(crate) fn close(mut self) {
+        self.forget();
+    }
+}
+
+/// Closing a producer can block; nothing waits for it.
+fn discard(producer: Arc<ThreadedProducer<Context>>) {
+    let spawned = std::thread::Builder::new().name("producer-close".into()).spawn(move || drop(producer));
+    if let Err(error) = spawned {
+        warn!(%error, "could not close a producer on a thread of its own");
+    }
+}
+
+enum Failed {
+    /// The transaction must be aborted, the producer can go on.
+    Abort(String),
+    /// What happened is not known.
+    Unclear(String),
+    /// The broker knows a newer producer under this id.
+    Fenced(String),
+}
+
+fn failed(call: &str, error: TransactionError) -> Failed {
+    let why = format!("{call}: {error}");
+    let is_fenced = matches!(
+        error.code,
+        RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced | RDKafkaErrorCode::InvalidProducerEpoch
+    );
+    match error {
+        _ if is_fenced => Failed::Fenced(why),
+        error if error.requires_abort && !error.is_fatal => Failed::Abort(why),
+        // A timeout says "call again", but by then the answer may be to another question (no KIP-890 in librdkafka).
+        _ => Failed::Unclear(why),
+    }
+}
+
+fn send(producer: &ThreadedProducer<Context>, record: &OutRecord) -> Result<(), Failed> {
+    let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
+    for header in &record.headers {
+        let name = String::from_utf8_lossy(&header.name);
+        headers = headers.insert(KafkaHeader { key: &name, value: header.value.as_deref() });
+    }
+    let mut message: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(record.topic.as_str()).headers(headers);
+    message.key = record.key.as_deref();
+    message.payload = record.value.as_deref();
+    message.partition = record.partition;
+    let started = Instant::now();
+    loop {
+        match producer.send(message) {
+            Ok(()) => return Ok(()),
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) if started.elapsed() < QUEUE_FULL => {
+                message = back;
+                // The producer's own thread empties the queue as the broker acknowledges; 1 ms is far below a round trip.
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Err((error, _)) => return Err(Failed::Abort(format!("a record for {}: {error}", record.topic))),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! What makes a service: configuration, the Kafka batch loop, health, logs.

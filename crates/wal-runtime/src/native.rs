@@ -1,0 +1,143 @@
+//! The four places where rdkafka's safe interface is not enough, each wrapped so that the rest stays safe.
+//!
+//! 1. `commit_transaction` of rdkafka 0.39 flushes in slices of 100 ms, so that a commit costs about 101 ms whatever its size. The
+//!    native call flushes by itself and takes 3 to 4 ms. (`BaseProducer::poll` keeps polling until its timeout has passed.)
+//! 2. The safe group metadata hides generation and member id, and a commit without them is not fenced by the broker.
+//! 3. `send_offsets_to_transaction` takes the metadata of point 2.
+//! 4. `Headers::get` panics on a header name that is not UTF-8, which any client may send.
+
+#![expect(unsafe_code, reason = "calls into librdkafka, each with its proof")]
+
+use std::ffi::CStr;
+use std::ptr::{self, NonNull};
+use std::time::Duration;
+
+use rdkafka::client::{Client, ClientContext};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::message::BorrowedMessage;
+use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka_sys as sys;
+
+/// What a transactional call answered, with the flags that decide what may be done next.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message} ({code:?})")]
+pub(crate) struct TransactionError {
+    /// librdkafka's code.
+    pub code: RDKafkaErrorCode,
+    /// Its words.
+    pub message: String,
+    /// The client instance is of no more use.
+    pub is_fatal: bool,
+    /// The transaction must be aborted; the client instance may go on.
+    pub requires_abort: bool,
+}
+
+/// Takes ownership of what a transactional call returned.
+fn outcome(error: *mut sys::rd_kafka_error_t) -> Result<(), TransactionError> {
+    if error.is_null() {
+        return Ok(());
+    }
+    // SAFETY: `error` came from librdkafka just now, is not null, and is destroyed once, after the last use. The string lives as
+    // long as the error and is copied before.
+    unsafe {
+        let taken = TransactionError {
+            code: sys::rd_kafka_error_code(error).into(),
+            message: CStr::from_ptr(sys::rd_kafka_error_string(error)).to_string_lossy().into_owned(),
+            is_fatal: sys::rd_kafka_error_is_fatal(error) != 0,
+            requires_abort: sys::rd_kafka_error_txn_requires_abort(error) != 0,
+        };
+        sys::rd_kafka_error_destroy(error);
+        Err(taken)
+    }
+}
+
+fn millis(timeout: Duration) -> i32 {
+    i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX)
+}
+
+/// Who this member is in its group, at one moment. Taken when a batch starts, so that the broker can refuse what a zombie commits.
+pub(crate) struct GroupMetadata(NonNull<sys::rd_kafka_consumer_group_metadata_t>);
+
+// SAFETY: the object is a plain copy of strings and numbers; librdkafka only reads it, and only one thread holds it at a time.
+unsafe impl Send for GroupMetadata {}
+
+impl GroupMetadata {
+    /// The metadata as it is now; `None` unless this client is a member of a generation, since a commit without them is not fenced.
+    pub(crate) fn take<C: ClientContext>(client: &Client<C>) -> Option<GroupMetadata> {
+        // SAFETY: the client lives for the call; the returned object is ours to destroy, which Drop does.
+        let metadata = NonNull::new(unsafe { sys::rd_kafka_consumer_group_metadata(client.native_ptr()) })?;
+        let metadata = GroupMetadata(metadata);
+        // SAFETY: the object is alive; the member id is a string that lives as long as it.
+        let (generation, member) = unsafe {
+            let generation = sys::rd_kafka_consumer_group_metadata_generation_id(metadata.0.as_ptr());
+            let member = sys::rd_kafka_consumer_group_metadata_member_id(metadata.0.as_ptr());
+            (generation, member)
+        };
+        // SAFETY: checked for null first; librdkafka terminates the string.
+        let has_member = !member.is_null() && !unsafe { CStr::from_ptr(member) }.is_empty();
+        (generation >= 0 && has_member).then_some(metadata)
+    }
+}
+
+impl Drop for GroupMetadata {
+    fn drop(&mut self) {
+        // SAFETY: made by librdkafka, destroyed once.
+        unsafe { sys::rd_kafka_consumer_group_metadata_destroy(self.0.as_ptr()) }
+    }
+}
+
+/// Adds consumed offsets to the open transaction. May hang for ever (librdkafka issues 5456, 5511): call it under a watchdog.
+pub(crate) fn send_offsets<C: ClientContext>(
+    producer: &Client<C>,
+    offsets: &TopicPartitionList,
+    metadata: &GroupMetadata,
+    timeout: Duration,
+) -> Result<(), TransactionError> {
+    // SAFETY: all three live for the call, and librdkafka only reads list and metadata.
+    outcome(unsafe {
+        sys::rd_kafka_send_offsets_to_transaction(
+            producer.native_ptr(),
+            offsets.ptr(),
+            metadata.0.as_ptr(),
+            millis(timeout),
+        )
+    })
+}
+
+/// Flushes and commits the open transaction. Needs a producer whose delivery reports are served by another thread.
+pub(crate) fn commit<C: ClientContext>(producer: &Client<C>, timeout: Duration) -> Result<(), TransactionError> {
+    // SAFETY: the producer lives for the call.
+    outcome(unsafe { sys::rd_kafka_commit_transaction(producer.native_ptr(), millis(timeout)) })
+}
+
+/// Purges what is in flight and aborts the open transaction.
+pub(crate) fn abort<C: ClientContext>(producer: &Client<C>, timeout: Duration) -> Result<(), TransactionError> {
+    // SAFETY: the producer lives for the call.
+    outcome(unsafe { sys::rd_kafka_abort_transaction(producer.native_ptr(), millis(timeout)) })
+}
+
+/// Calls `each` with name and value of every header, in order. Names are whatever bytes the sender chose.
+pub(crate) fn for_each_header<'m>(message: &'m BorrowedMessage<'_>, mut each: impl FnMut(&'m [u8], Option<&'m [u8]>)) {
+    let mut headers: *mut sys::rd_kafka_headers_t = ptr::null_mut();
+    // SAFETY: the message is alive; on success `headers` points into it.
+    let found = unsafe { sys::rd_kafka_message_headers(message.ptr(), &raw mut headers) };
+    if found != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+        return;
+    }
+    for index in 0.. {
+        let mut name = ptr::null();
+        let mut value = ptr::null();
+        let mut length = 0;
+        // SAFETY: `headers` is alive as long as the message; an index past the end is answered with an error.
+        let found = unsafe { sys::rd_kafka_header_get_all(headers, index, &raw mut name, &raw mut value, &raw mut length) };
+        if found != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+            return;
+        }
+        // SAFETY: librdkafka terminates names; a value that is not null has `length` bytes. Both live as long as the message.
+        let (name, value) = unsafe {
+            let name = CStr::from_ptr(name).to_bytes();
+            (name, (!value.is_null()).then(|| std::slice::from_raw_parts(value.cast::<u8>(), length)))
+        };
+        each(name, value);
+    }
+}

@@ -1,0 +1,1 @@
+//! For clients: write requests, await receipts, read deliveries.

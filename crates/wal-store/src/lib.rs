@@ -1,0 +1,14 @@
+//! Where entries are kept: the [`EntryStore`] promise and the backends that keep it.
+//!
+//! Owns: what "stored" means. Refuses: to know Kafka, or to decide anything about an entry but whether it is already there.
+//!
+//! ```text
+//!   wal-writer ── insert ──▶ ┌────────────┐ ◀── apply ── wal-status
+//!                            │ EntryStore │
+//!   wal-gateway ── get ────▶ └────────────┘ ◀── scan ─── wal-gateway
+//!                    embedded (redb) │ ArangoDB
+//! ```
+
+mod store;
+
+pub use store::*;

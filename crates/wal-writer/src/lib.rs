@@ -1,0 +1,1 @@
+//! Ingress to store to target.

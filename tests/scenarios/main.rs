@@ -1,0 +1,3 @@
+//! All scenarios in one binary: one link, one shared broker.
+
+mod harness;

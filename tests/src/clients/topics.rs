@@ -1,0 +1,83 @@
+//! Topics and groups: created, changed and deleted so that every client sees it when the call returns.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use futures_executor::block_on;
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::Consumer;
+use rdkafka::error::KafkaResult;
+use rdkafka::types::RDKafkaErrorCode;
+
+use super::{REQUEST_LIMIT, config, observer};
+use crate::wait_until;
+
+/// Kafka's word for "the broker's default".
+const DEFAULT_REPLICATION: TopicReplication<'static> = TopicReplication::Fixed(-1);
+/// A change is visible within milliseconds; with a node gone, after a new leader is elected.
+const VISIBLE_LIMIT: Duration = Duration::from_secs(30);
+
+/// Creates a topic and waits until each of its partitions has a leader.
+#[track_caller]
+pub fn create_topic(bootstrap: &str, name: &str, partitions: usize, configs: &[(&str, &str)]) {
+    let mut topic = NewTopic::new(name, count(partitions), DEFAULT_REPLICATION);
+    topic.config = configs.to_vec();
+    expect_done("create topic", name, block_on(admin(bootstrap).create_topics(&[topic], &options())));
+    wait_for_leaders(bootstrap, name, partitions);
+}
+
+/// Raises a topic to `total` partitions and waits until each has a leader.
+#[track_caller]
+pub fn add_partitions(bootstrap: &str, topic: &str, total: usize) {
+    let partitions = NewPartitions::new(topic, total);
+    expect_done("add partitions to", topic, block_on(admin(bootstrap).create_partitions(&[partitions], &options())));
+    wait_for_leaders(bootstrap, topic, total);
+}
+
+/// Deletes a topic and waits until it is gone.
+#[track_caller]
+pub fn delete_topic(bootstrap: &str, name: &str) {
+    expect_done("delete topic", name, block_on(admin(bootstrap).delete_topics(&[name], &options())));
+    let observer = observer(bootstrap);
+    wait_until(&format!("topic {name} is gone"), VISIBLE_LIMIT, || {
+        // Asked for all topics, since asking for a missing one by name costs librdkafka a grace period.
+        let metadata = observer.fetch_metadata(None, REQUEST_LIMIT);
+        metadata.is_ok_and(|metadata| metadata.topics().iter().all(|topic| topic.name() != name))
+    });
+}
+
+/// Deletes a group and with it all its committed offsets. The group must have no members.
+#[track_caller]
+pub fn delete_group_offsets(bootstrap: &str, group: &str) {
+    expect_done("delete group", group, block_on(admin(bootstrap).delete_groups(&[group], &options())));
+}
+
+fn admin(bootstrap: &str) -> AdminClient<DefaultClientContext> {
+    config(bootstrap).create().expect("the settings of the harness are valid")
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().request_timeout(Some(REQUEST_LIMIT)).operation_timeout(Some(REQUEST_LIMIT))
+}
+
+/// Admin calls answer per name; here it is always one name.
+#[track_caller]
+fn expect_done(action: &str, name: &str, answer: KafkaResult<Vec<Result<String, (String, RDKafkaErrorCode)>>>) {
+    let is_done = matches!(&answer, Ok(answers) if answers.iter().all(Result::is_ok));
+    assert!(is_done, "failed to {action} {name}: {:?}", &answer as &dyn Debug);
+}
+
+#[track_caller]
+fn wait_for_leaders(bootstrap: &str, topic: &str, partitions: usize) {
+    let observer = observer(bootstrap);
+    wait_until(&format!("{partitions} partitions of {topic} have a leader"), VISIBLE_LIMIT, || {
+        let Ok(metadata) = observer.fetch_metadata(Some(topic), REQUEST_LIMIT) else { return false };
+        let known = metadata.topics().iter().flat_map(|topic| topic.partitions());
+        known.filter(|partition| partition.leader() >= 0 && partition.error().is_none()).count() == partitions
+    });
+}
+
+fn count(partitions: usize) -> i32 {
+    i32::try_from(partitions).expect("a topic of a scenario has few partitions")
+}

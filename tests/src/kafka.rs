@@ -1,0 +1,170 @@
+//! A real Apache Kafka node: one java process in KRaft combined mode, on loopback ports, in a folder of its own.
+
+mod cluster;
+mod distribution;
+mod settings;
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+use std::time::Duration;
+use std::{fs, thread};
+
+pub use cluster::Cluster;
+
+use crate::{Process, Proxy, clients, unique, wait_until, workspace};
+use distribution::Distribution;
+use settings::Ports;
+
+/// A node takes 2 s to start and 4 s after a SIGKILL; the rest is for a busy machine.
+const START_LIMIT: Duration = Duration::from_secs(60);
+/// A node stops in a quarter of a second.
+const STOP_LIMIT: Duration = Duration::from_secs(30);
+/// How much of a node's log a panic shows.
+const LOG_TAIL: usize = 30;
+
+/// One Kafka node with its data. Dropping it kills the node and removes the data, except in a failing scenario.
+pub struct Kafka {
+    id: u32,
+    folder: PathBuf,
+    ports: Ports,
+    process: Process,
+}
+
+impl Kafka {
+    /// A fresh node that serves when this returns (about 3 s). Panics if it does not, with the end of its log.
+    #[track_caller]
+    pub fn start() -> Kafka {
+        Kafka::start_with(&[])
+    }
+
+    /// As [`Kafka::start`], with broker settings that go before the harness's own.
+    #[track_caller]
+    pub fn start_with(settings: &[(&str, &str)]) -> Kafka {
+        let ports = Ports::free();
+        let voters = settings::voters(&[(1, &ports)]);
+        let node = Kafka::launch(1, ports, &voters, settings);
+        node.wait_until_serving(1);
+        node
+    }
+
+    /// The node that scenarios of one test process share, started on first use. Use names of your own on it
+    /// ([`crate::unique()`], [`crate::prefix()`]), and a node of your own to hurt.
+    #[track_caller]
+    pub fn shared() -> &'static Kafka {
+        static SHARED: LazyLock<Kafka> = LazyLock::new(Kafka::start);
+        &SHARED
+    }
+
+    /// Where clients connect.
+    pub fn bootstrap(&self) -> String {
+        format!("127.0.0.1:{}", self.ports.clients)
+    }
+
+    /// A proxy in front of this node, once per node. Clients that bootstrap through [`Proxy::address`] stay behind it,
+    /// since the node advertises the proxy to them; clients of [`Kafka::bootstrap`] do not notice it.
+    pub fn proxy(&self) -> Proxy {
+        let node = (Ipv4Addr::LOCALHOST, self.ports.behind_proxy).into();
+        Proxy::start((Ipv4Addr::LOCALHOST, self.ports.proxy).into(), node)
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// SIGTERM, and waits until the node has stopped in order.
+    #[track_caller]
+    pub fn stop(&mut self) {
+        self.process.terminate();
+        self.process.wait(STOP_LIMIT);
+    }
+
+    /// Starts the node again with its data, on its ports, and waits until it serves. Kills it first if it runs.
+    #[track_caller]
+    pub fn restart(&mut self) {
+        self.process.kill();
+        self.process = spawn(self.id, &self.folder);
+        self.wait_until_serving(1);
+    }
+
+    /// SIGSTOP: connections stay open and nothing answers.
+    pub fn pause(&self) {
+        self.process.pause();
+    }
+
+    /// SIGCONT: goes on after [`Kafka::pause`].
+    pub fn resume(&self) {
+        self.process.resume();
+    }
+
+    /// Formats a folder and starts java on it; does not wait until it serves.
+    #[track_caller]
+    fn launch(id: u32, ports: Ports, voters: &str, settings: &[(&str, &str)]) -> Kafka {
+        let folder = workspace::run_dir().join(unique(&format!("kafka-{id}")));
+        fs::create_dir_all(&folder).unwrap_or_else(|error| panic!("failed to create {}: {error}", folder.display()));
+        settings::write(&folder, id, &ports, voters, settings);
+        format(id, &folder);
+        let process = spawn(id, &folder);
+        Kafka { id, folder, ports, process }
+    }
+
+    /// Serving means: it answers a metadata request and counts itself and at least `nodes` in all as alive.
+    #[track_caller]
+    fn wait_until_serving(&self, nodes: usize) {
+        let own_id = i32::try_from(self.id).expect("node ids are 1, 2 and 3");
+        wait_until(&format!("kafka node {} serves", self.id), START_LIMIT, || {
+            assert!(self.process.is_running(), "kafka node {} ended:\n{}", self.id, self.log_tail());
+            // Without this, librdkafka would first meet a refused connection and then wait out its backoff.
+            let is_listening = TcpStream::connect((Ipv4Addr::LOCALHOST, self.ports.clients)).is_ok();
+            let alive = if is_listening { clients::brokers(&self.bootstrap()) } else { BTreeSet::new() };
+            alive.contains(&own_id) && alive.len() >= nodes
+        });
+    }
+
+    fn log_tail(&self) -> String {
+        let log = fs::read_to_string(log_path(&self.folder)).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        let last = lines[lines.len().saturating_sub(LOG_TAIL)..].join("\n");
+        format!("{:?}\n{}:\n{last}", self.process, log_path(&self.folder).display())
+    }
+}
+
+impl Drop for Kafka {
+    fn drop(&mut self) {
+        self.process.kill();
+        if !thread::panicking() {
+            // What cannot be removed now goes with the sweep of the next run.
+            let _ = fs::remove_dir_all(&self.folder);
+        }
+    }
+}
+
+#[track_caller]
+fn format(id: u32, folder: &Path) {
+    let settings = settings::path(folder);
+    let args = ["format", "--config", &settings.to_string_lossy(), "--cluster-id", settings::CLUSTER_ID];
+    let tool = java(&format!("kafka-{id}-format"), folder, "kafka.tools.StorageTool", &args);
+    let status = tool.wait(START_LIMIT);
+    assert!(status.success(), "failed to format a kafka folder, {status}: {tool:?}");
+}
+
+#[track_caller]
+fn spawn(id: u32, folder: &Path) -> Process {
+    let settings = settings::path(folder);
+    java(&format!("kafka-{id}"), folder, "kafka.Kafka", &[&settings.to_string_lossy()])
+}
+
+#[track_caller]
+fn java(name: &str, folder: &Path, main_class: &str, args: &[&str]) -> Process {
+    let mut all_args = Distribution::fetched().java_args(&log_path(folder));
+    all_args.push(main_class.into());
+    all_args.extend(args.iter().map(|&arg| arg.into()));
+    let all_args: Vec<&str> = all_args.iter().map(String::as_str).collect();
+    Process::run(name, Path::new("java"), &all_args, &[])
+}
+
+fn log_path(folder: &Path) -> PathBuf {
+    folder.join("kafka.log")
+}
