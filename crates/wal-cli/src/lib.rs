@@ -1,4 +1,79 @@
-//! The operator's and the newcomer's hand.
+//! The operator's and the newcomer's hand: `wal` writes and tails through Kafka and reads through the gateway.
+//!
+//! Owns: the command line, how results and problems are shown, and `wal dev` and `wal demo`, which run everything in one process.
+//! Refuses: to open a store that services use (only `dev` and `demo` open one, their own), and to decide anything a service decides.
+//!
+//! ```text
+//!   args ─▶ write, tail ──▶ Kafka (wal-sdk)          results ─▶ standard output, a table or JSON lines
+//!           entry ────────▶ gateway (HTTP)           the rest ▶ standard error
+//!           topics ───────▶ Kafka (wal-runtime)
+//!           dev, demo ────▶ stack: broker + store + writer + gateway
+//! ```
 
+mod args;
 #[cfg(feature = "embedded-broker")]
 pub mod broker;
+mod card;
+mod demo;
+mod dev;
+mod entry;
+mod gateway;
+mod json_text;
+mod moment;
+mod paint;
+mod problem;
+mod screen;
+mod settings;
+mod stack;
+mod tail;
+mod topics;
+mod write;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser as _;
+use tokio::runtime::Runtime;
+
+use args::{Cli, Command};
+use gateway::Gateway;
+use problem::{Exit, Problem};
+use screen::Screen;
+
+/// Reads of standard input cannot be taken back, so the end does not wait for them.
+const LEFT_BEHIND: Duration = Duration::from_millis(100);
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let Cli { global, command } = Cli::parse();
+    let screen = Screen::new(global.output, global.color);
+    let outcome = Runtime::new().map_err(Problem::from).and_then(|runtime| {
+        let outcome = runtime.block_on(run(&screen, &global, command));
+        runtime.shutdown_timeout(LEFT_BEHIND);
+        outcome
+    });
+    let exit = outcome.unwrap_or_else(|problem| {
+        if problem.exit() != Exit::Unread {
+            screen.problem(&problem);
+        }
+        problem.exit()
+    });
+    exit.into()
+}
+
+async fn run(screen: &Screen, global: &args::Global, command: Command) -> Result<Exit, Problem> {
+    match command {
+        Command::Demo(demo) => demo::run(screen, global, &demo).await,
+        Command::Dev(dev) => dev::run(screen, global, &dev).await,
+        Command::Write(write) => write::run(screen, &settings::of_command(global)?, *write).await,
+        Command::Tail(tail) => tail::run(screen, &settings::of_command(global)?, tail).await,
+        Command::Topics(topics) => topics::run(screen, &settings::of_command(global)?, topics).await,
+        Command::Entry(entry) => {
+            let url = match &global.gateway {
+                Some(url) => url.clone(),
+                None => settings::gateway_url(&settings::of_command(global)?)?,
+            };
+            entry::run(screen, &Gateway::at(&url)?, entry).await
+        }
+    }
+}

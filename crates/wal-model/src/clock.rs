@@ -92,7 +92,11 @@ impl FromStr for Timestamp {
     fn from_str(text: &str) -> Result<Timestamp, NotATime> {
         DateTime::parse_from_rfc3339(text)
             .ok()
-            .and_then(|time| Timestamp::from_millis(time.timestamp_millis()))
+            .and_then(|time| {
+                // What is finer than a millisecond is rounded up, so that nothing is due too early.
+                let is_finer = time.timestamp_subsec_nanos() % 1_000_000 != 0;
+                Timestamp::from_millis(time.timestamp_millis() + i64::from(is_finer))
+            })
             .ok_or_else(|| NotATime(text.chars().take(64).collect()))
     }
 }
@@ -181,11 +185,18 @@ mod tests {
     }
 
     #[test]
+    fn a_time_finer_than_a_millisecond_is_never_early() {
+        let time: Timestamp = "1970-01-01T01:00:00.0000001+01:00".parse().unwrap();
+        assert_eq!(time.as_millis(), 1);
+    }
+
+    #[test]
     fn other_spellings_are_refused() {
         for text in ["20241201T100060000Z", "20241301T100000000Z", "2024120 T100000000Z", "20241201t100000000Z", ""] {
             assert_eq!(Timestamp::parse_compact(text), None, "{text}");
         }
         assert!("1969-12-31T23:59:59Z".parse::<Timestamp>().is_err());
+        assert!("9999-12-31T23:59:59.9991Z".parse::<Timestamp>().is_err());
         assert!("tomorrow".parse::<Timestamp>().is_err());
     }
 }

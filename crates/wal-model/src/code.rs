@@ -137,18 +137,24 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// A refusal; a message beyond 1 KiB is cut.
+    /// A refusal; a message beyond 1 KiB is cut, and control characters are escaped: it travels as a CloudEvents attribute and
+    /// stands in logs, and may quote whatever a stranger sent.
     pub fn new(code: Code, message: impl fmt::Display) -> Refusal {
-        let mut message = message.to_string();
-        if message.len() > MESSAGE_LEN {
-            let mut end = MESSAGE_LEN;
-            while !message.is_char_boundary(end) {
-                end -= 1;
+        let mut text = String::new();
+        for character in message.to_string().chars() {
+            let before = text.len();
+            if character.is_control() {
+                text.extend(character.escape_default());
+            } else {
+                text.push(character);
             }
-            message.truncate(end);
-            message.push('…');
+            if text.len() > MESSAGE_LEN {
+                text.truncate(before);
+                text.push('…');
+                break;
+            }
         }
-        Refusal { code, message }
+        Refusal { code, message: text }
     }
 }
 
@@ -170,5 +176,14 @@ mod tests {
     fn long_messages_are_cut_between_characters() {
         let refusal = Refusal::new(Code::InvalidJson, "ö".repeat(2000));
         assert!(refusal.message.len() <= MESSAGE_LEN + '…'.len_utf8());
+        let whole = "x".repeat(MESSAGE_LEN);
+        assert_eq!(Refusal::new(Code::InvalidJson, &whole).message, whole);
+    }
+
+    #[test]
+    fn control_characters_never_reach_a_header_or_a_log_line() {
+        let refusal = Refusal::new(Code::UnknownField, "a\0b\nc\u{85}");
+        assert_eq!(refusal.message, "a\\u{0}b\\nc\\u{85}");
+        assert!(Refusal::new(Code::UnknownField, "\0".repeat(2000)).message.len() <= MESSAGE_LEN + '…'.len_utf8());
     }
 }

@@ -264,5 +264,9 @@ mod tests {
         assert_eq!(golden, GOLDEN_KEYS);
     }
 
-    const GOLDEN_KEYS: [&str; 3] = ["", "", ""];
+    const GOLDEN_KEYS: [&str; 3] = [
+        "4c6e2eca-8810-581c-8592-1b908a4e49b9",
+        "6f7a8598-26c4-5310-a0c0-25bce4910e9f",
+        "483c244a-149d-5317-bef9-86a5d580ebcf",
+    ];
 }

@@ -37,6 +37,11 @@ impl Header {
     pub fn size(&self) -> usize {
         self.name.len() + self.value.as_ref().map_or(0, Bytes::len)
     }
+
+    /// Bytes of the header within a record batch: name and value, each behind its length; null has the length -1.
+    pub(crate) fn size_in_batch(&self) -> usize {
+        self.size() + length_size(self.name.len()) + length_size(self.value.as_ref().map_or(1, Bytes::len))
+    }
 }
 
 /// The value of the last header with this name; `None` if there is none or it is null.
@@ -105,15 +110,23 @@ pub struct OutRecord {
 
 /// What a record batch of one record adds to the record's own bytes, with varints at their longest.
 const BATCH_OVERHEAD: usize = 61 + 7 * 5 + 16;
-/// What a header adds to its own bytes: two varints at their longest.
-const HEADER_OVERHEAD: usize = 10;
 
 impl OutRecord {
     /// An upper bound of what the record takes as a batch of its own, as `max.message.bytes` counts it, uncompressed.
     pub fn size_as_batch(&self) -> usize {
-        BATCH_OVERHEAD
-            + HEADER_OVERHEAD * self.headers.len()
-            + size(self.key.as_ref(), self.value.as_ref(), &self.headers)
+        let headers: usize = self.headers.iter().map(Header::size_in_batch).sum();
+        BATCH_OVERHEAD + headers + size(self.key.as_ref(), self.value.as_ref(), &[])
+    }
+}
+
+/// Bytes of a length as a zigzag varint. Exact, because a record may hold a hundred thousand tiny headers.
+fn length_size(length: usize) -> usize {
+    match length {
+        0..0x40 => 1,
+        0x40..0x2000 => 2,
+        0x2000..0x10_0000 => 3,
+        0x10_0000..0x800_0000 => 4,
+        _ => 5,
     }
 }
 

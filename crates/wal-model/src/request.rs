@@ -134,8 +134,9 @@ pub fn decode(record: &InRecord, correlation_fields: &[String]) -> Decoded {
     Decoded { reply, request_id, request }
 }
 
+/// The correlation that a receipt carries back; one beyond its limit could make a receipt that no topic takes.
 fn correlation(headers: &[Header]) -> Option<Bytes> {
-    crate::record::last(headers, wire::REPLY_CORRELATION).cloned()
+    crate::record::last(headers, wire::REPLY_CORRELATION).filter(|bytes| bytes.len() <= ID_LEN).cloned()
 }
 
 fn reply_to(headers: &[Header]) -> Result<ReplyTo, Refusal> {
@@ -153,7 +154,11 @@ fn reply_to(headers: &[Header]) -> Result<ReplyTo, Refusal> {
         let message = format!("{} without {}", wire::REPLY_PARTITION, wire::REPLY_TOPIC);
         return Err(Refusal::new(Code::ReplyInvalid, message));
     }
-    single(headers, wire::REPLY_CORRELATION)?;
+    if let Some(bytes) = single(headers, wire::REPLY_CORRELATION)?.filter(|bytes| bytes.len() > ID_LEN) {
+        let length = bytes.len();
+        let message = format!("{} is {length} bytes, {ID_LEN} at most are allowed", wire::REPLY_CORRELATION);
+        return Err(Refusal::new(Code::ReplyInvalid, message));
+    }
     Ok(ReplyTo { topic, partition, correlation: correlation(headers) })
 }
 
@@ -221,9 +226,9 @@ fn ordering_key(record: &InRecord) -> Result<Option<Bytes>, Refusal> {
 }
 
 /// Refuses a structured CloudEvent by name.
-fn refuse_structured(record: &InRecord) -> Result<(), Refusal> {
-    let media_type = crate::record::last_str(&record.headers, wire::CONTENT_TYPE).unwrap_or_default();
-    if media_type.to_ascii_lowercase().starts_with(wire::STRUCTURED) {
+fn refuse_structured(headers: &[Header]) -> Result<(), Refusal> {
+    let media_type = text(headers, wire::CONTENT_TYPE)?.unwrap_or_default();
+    if media_type.trim_start().to_ascii_lowercase().starts_with(wire::STRUCTURED) {
         let message = "structured CloudEvents are not taken; send binary mode (ce_ headers) or plain JSON";
         return Err(Refusal::new(Code::CloudEventStructured, message));
     }

@@ -4,10 +4,11 @@ use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::lifecycle::Seconds;
+use crate::request::BATCH_LEN;
 
 /// The CloudEvents version all our records name.
 pub const SPEC_VERSION: &str = "1.0";
@@ -94,6 +95,8 @@ headers! {
     CE_WALSEAL = "ce_walseal";
     /// An ordering key that is no text, in base64.
     CE_WALKEY64 = "ce_walkey64";
+    /// The key of the record that became a dead letter, in base64, where the dead letter has another.
+    CE_WALRECORDKEY64 = "ce_walrecordkey64";
     /// A stable error code.
     CE_WALERRORCODE = "ce_walerrorcode";
     /// An error message for people.
@@ -166,6 +169,44 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
+/// The entries of a batch: all are counted, but no more are kept than a batch may have. A record of 10 MB holds three million
+/// empty entries, and must not take a gigabyte to be refused.
+#[derive(Debug)]
+pub(crate) struct Members<'a> {
+    pub kept: Vec<MemberJson<'a>>,
+    pub count: usize,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Members<'a>, D::Error> {
+        struct Counting<'a>(PhantomData<&'a ()>);
+
+        impl<'de: 'a, 'a> serde::de::Visitor<'de> for Counting<'a> {
+            type Value = Members<'a>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of entries")
+            }
+
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut list: A) -> Result<Members<'a>, A::Error> {
+                let mut kept = Vec::new();
+                while kept.len() < BATCH_LEN
+                    && let Some(Object(member)) = list.next_element::<Object<MemberJson<'a>>>()?
+                {
+                    kept.push(member);
+                }
+                let mut count = kept.len();
+                while count >= BATCH_LEN && list.next_element::<IgnoredAny>()?.is_some() {
+                    count += 1;
+                }
+                Ok(Members { kept, count })
+            }
+        }
+
+        deserializer.deserialize_seq(Counting(PhantomData))
+    }
+}
+
 /// A request in plain JSON: one entry, or `entries`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -174,14 +215,15 @@ pub(crate) struct RequestJson<'a> {
     #[serde(borrow)]
     pub payload: Option<&'a RawValue>,
     pub target: Option<String>,
-    pub lifecycle: Option<Object<LifecycleJson>>,
+    #[serde(borrow)]
+    pub lifecycle: Option<Object<LifecycleJson<'a>>>,
     pub user_context: Option<Object<UserContextJson>>,
     pub correlation_id: Option<String>,
     pub idempotency_key: Option<String>,
     pub request_id: Option<String>,
     pub deliver_at: Option<String>,
     #[serde(borrow)]
-    pub entries: Option<Vec<Object<MemberJson<'a>>>>,
+    pub entries: Option<Members<'a>>,
 }
 
 /// An entry of a batch.
@@ -192,24 +234,31 @@ pub(crate) struct MemberJson<'a> {
     #[serde(borrow)]
     pub payload: Option<&'a RawValue>,
     pub target: Option<String>,
-    pub lifecycle: Option<Object<LifecycleJson>>,
+    #[serde(borrow)]
+    pub lifecycle: Option<Object<LifecycleJson<'a>>>,
     pub correlation_id: Option<String>,
     pub deliver_at: Option<String>,
     /// Taken in only to be refused with a clear word.
-    pub idempotency_key: Option<serde::de::IgnoredAny>,
+    pub idempotency_key: Option<IgnoredAny>,
     /// Taken in only to be refused with a clear word.
-    pub request_id: Option<serde::de::IgnoredAny>,
+    pub request_id: Option<IgnoredAny>,
 }
 
-/// The specification's `lifecycle`.
+/// The specification's `lifecycle`. Values are kept as they are spelled, so that a text for a number and a number that no
+/// machine holds (1e400) are refused by their own code, not as broken JSON.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct LifecycleJson {
-    pub retry_count: Option<serde_json::Number>,
-    pub delay: Option<serde_json::Number>,
-    pub backoff: Option<String>,
-    pub ttl: Option<serde_json::Number>,
-    pub priority: Option<String>,
+pub(crate) struct LifecycleJson<'a> {
+    #[serde(borrow)]
+    pub retry_count: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub delay: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub backoff: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub ttl: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub priority: Option<&'a RawValue>,
 }
 
 /// The specification's `user_context`.
@@ -218,12 +267,6 @@ pub(crate) struct LifecycleJson {
 pub(crate) struct UserContextJson {
     pub user_id: Option<String>,
     pub tenant_id: Option<String>,
-}
-
-/// Just the request id of a request that may be wrong in everything else.
-#[derive(Debug, Deserialize)]
-pub(crate) struct RequestIdJson {
-    pub request_id: Option<String>,
 }
 
 /// A receipt.
@@ -291,7 +334,7 @@ pub(crate) struct StatusJson<'a> {
     pub error: Option<Cow<'a, str>>,
 }
 
-/// Reads seconds as a request's JSON has them.
-pub(crate) fn seconds(number: &serde_json::Number) -> Option<Seconds> {
-    Seconds::from_number(number.as_f64()?).ok()
-}
+/// The field of a request that names it, for requests that are wrong in everything else.
+pub(crate) const REQUEST_ID: &str = "request_id";
+/// The field of a JSON payload that says what the entry does.
+pub(crate) const OPERATION: &str = "operation";

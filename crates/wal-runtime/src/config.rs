@@ -11,6 +11,7 @@ mod sections;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
@@ -42,13 +43,28 @@ pub struct Settings {
 impl Settings {
     /// Reads the settings of this process: the defaults, `file` if there is one, and the environment.
     pub fn load(file: Option<&Path>) -> Result<Settings, Error> {
-        // Not `vars`, which panics at a variable that is not Unicode, whoever's it is.
-        let environment = std::env::vars_os()
-            .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()));
-        Settings::load_from(file, environment, &[])
+        Settings::load_with(file, &[])
     }
 
-    /// Reads settings from the defaults, `file` if there is one, `environment`, and `given`: dotted keys with their values as text.
+    /// Like [`Settings::load`], under what code gives: dotted keys with their values as text.
+    pub fn load_with(file: Option<&Path>, given: &[(&str, String)]) -> Result<Settings, Error> {
+        let mut environment = Vec::new();
+        // Not `vars`, which panics at a variable that is not Unicode, whoever's it is.
+        for (name, value) in std::env::vars_os() {
+            let name = name.to_string_lossy().into_owned();
+            match value.into_string() {
+                Ok(value) => environment.push((name, value)),
+                Err(_) if layer::is_ours(&name) => {
+                    let (origin, expected) = ("the environment".to_owned(), "text in UTF-8".to_owned());
+                    return Err(Problem::WrongType { key: name, origin, expected }.into());
+                }
+                Err(_) => {}
+            }
+        }
+        Settings::load_from(file, environment.into_iter(), given)
+    }
+
+    /// Like [`Settings::load_with`], with another environment than the process's own.
     pub fn load_from(
         file: Option<&Path>,
         environment: impl Iterator<Item = (String, String)>,
@@ -78,34 +94,41 @@ impl Settings {
         })
     }
 
-    /// Where the value of a key came from.
-    pub fn origin(&self, key: &str) -> &str {
+    /// Where the value of a key came from; of a table, all places its values came from.
+    pub fn origin(&self, key: &str) -> String {
         let (section, own_key) = match Schema::compiled_in().place(key) {
             Place::Free(section, own_key) => (section, own_key),
             Place::Key(_) | Place::Table | Place::Nowhere => match key.rsplit_once('.') {
                 Some((section, own_key)) => (section, own_key.to_owned()),
-                None => return DEFAULT,
+                None => return DEFAULT.to_owned(),
             },
         };
         let mut value = &self.merged.cache;
         for name in section.split('.').chain([own_key.as_str()]) {
             match &value.kind {
                 ValueKind::Table(table) if table.contains_key(name) => value = &table[name],
-                _ => return DEFAULT,
+                _ => return DEFAULT.to_owned(),
             }
         }
-        value.origin().unwrap_or(DEFAULT)
+        let one = |value: &Value| value.origin().unwrap_or(DEFAULT).to_owned();
+        match &value.kind {
+            ValueKind::Table(table) if !table.is_empty() => {
+                let places: BTreeSet<String> = table.values().map(one).collect();
+                places.into_iter().collect::<Vec<_>>().join(", ")
+            }
+            _ => one(value),
+        }
     }
 
     /// The error of a key whose value cannot be used.
     pub fn invalid(&self, key: &str, reason: impl fmt::Display) -> Error {
-        let (key, origin, reason) = (key.to_owned(), self.origin(key).to_owned(), reason.to_string());
+        let (key, origin, reason) = (key.to_owned(), self.origin(key), reason.to_string());
         Problem::Invalid { key, origin, reason }.into()
     }
 
     /// The error of two keys that cannot both be followed.
     pub fn contradiction(&self, first: &str, second: &str, reason: impl fmt::Display) -> Error {
-        let (first_origin, second_origin) = (self.origin(first).to_owned(), self.origin(second).to_owned());
+        let (first_origin, second_origin) = (self.origin(first), self.origin(second));
         let (first, second, reason) = (first.to_owned(), second.to_owned(), reason.to_string());
         Problem::Contradiction { first, first_origin, second, second_origin, reason }.into()
     }

@@ -1,1 +1,20 @@
-//! What makes a service: configuration, the Kafka batch loop, health, logs.
+//! What makes a service: configuration, the Kafka batch loop, topics, health, logs.
+//!
+//! Owns: how a service starts, consumes, publishes and stops. Refuses: to know any store, or what a record means.
+//!
+//! ```text
+//!   config ─▶ topics, offsets (start-up checks) ─▶ batch_loop ─▶ handler of the service
+//!                        directory (what exists) ◀──────┘
+//!   logs, health, shutdown beside them
+//! ```
+
+pub mod batch_loop;
+pub mod config;
+pub mod failpoint;
+pub mod health;
+pub mod kafka;
+pub mod logs;
+mod native;
+pub mod offsets;
+pub mod secret;
+pub mod shutdown;

@@ -115,10 +115,7 @@ mod tests {
     #[test]
     fn accepts_a_sound_batch_and_refuses_a_changed_one() {
         let sound = batch();
-        let changed = Batch {
-            record_data: Bytes::from_static(b"dada"),
-            ..batch()
-        };
+        let changed = Batch { record_data: Bytes::from_static(b"dada"), ..batch() };
 
         assert_eq!(check(&sound, 1_000), Ok(()));
         assert_eq!(check(&changed, 1_000), Err(ErrorCode::CorruptMessage));

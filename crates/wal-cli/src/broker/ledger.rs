@@ -2,7 +2,7 @@
 //! thread of its own instead of a worker of the runtime.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::Path,
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -95,6 +95,9 @@ enum Message {
         group: String,
         answer: Answer<BTreeMap<Place, Position>>,
     },
+    Groups {
+        answer: Answer<BTreeSet<String>>,
+    },
     ForgetGroup {
         group: String,
         answer: Answer<u64>,
@@ -126,19 +129,12 @@ impl Ledger {
         let log = Log::open(path).await?;
         let (sender, receiver) = mpsc::channel(QUEUE);
         let (appended, watch) = watch::channel(0);
-        let owner = Owner {
-            log,
-            transactions: Transactions::default(),
-            appended,
-        };
+        let owner = Owner { log, transactions: Transactions::default(), appended };
         let thread = thread::Builder::new()
             .name("broker-ledger".to_owned())
             .spawn(move || owner.run(receiver))
             .map_err(|error| libsql::Error::ConnectionFailed(error.to_string()))?;
-        let ledger = Self {
-            messages: sender,
-            appended: watch,
-        };
+        let ledger = Self { messages: sender, appended: watch };
         Ok((ledger, Thread(thread)))
     }
 
@@ -147,31 +143,14 @@ impl Ledger {
         self.appended.clone()
     }
 
-    pub(super) async fn append(
-        &self,
-        write: Write,
-        transactional_id: Option<String>,
-    ) -> Result<Appended, ErrorCode> {
-        self.ask(|answer| Message::Append {
-            write,
-            transactional_id,
-            answer,
-        })
-        .await
+    pub(super) async fn append(&self, write: Write, transactional_id: Option<String>) -> Result<Appended, ErrorCode> {
+        self.ask(|answer| Message::Append { write, transactional_id, answer }).await
     }
 
-    pub(super) async fn read(
-        &self,
-        wants: Vec<Want>,
-        max_bytes: usize,
-    ) -> Vec<Result<Found, ErrorCode>> {
+    pub(super) async fn read(&self, wants: Vec<Want>, max_bytes: usize) -> Vec<Result<Found, ErrorCode>> {
         let count = wants.len();
         let (answer, answered) = oneshot::channel();
-        let message = Message::Read {
-            wants,
-            max_bytes,
-            answer,
-        };
+        let message = Message::Read { wants, max_bytes, answer };
         let gone = || vec_of(count, || Err(ErrorCode::KafkaStorageError));
         if self.messages.send(message).await.is_err() {
             return gone();
@@ -179,17 +158,8 @@ impl Ledger {
         answered.await.unwrap_or_else(|_| gone())
     }
 
-    pub(super) async fn find_offset(
-        &self,
-        place: Place,
-        when: When,
-    ) -> Result<(i64, i64), ErrorCode> {
-        self.ask(|answer| Message::FindOffset {
-            place,
-            when,
-            answer,
-        })
-        .await
+    pub(super) async fn find_offset(&self, place: Place, when: When) -> Result<(i64, i64), ErrorCode> {
+        self.ask(|answer| Message::FindOffset { place, when, answer }).await
     }
 
     pub(super) async fn start_producer(
@@ -198,13 +168,7 @@ impl Ledger {
         timeout: Duration,
         former: Option<Producer>,
     ) -> Result<Producer, ErrorCode> {
-        self.ask(|answer| Message::StartProducer {
-            transactional_id,
-            timeout,
-            former,
-            answer,
-        })
-        .await
+        self.ask(|answer| Message::StartProducer { transactional_id, timeout, former, answer }).await
     }
 
     pub(super) async fn add_partitions(
@@ -213,13 +177,7 @@ impl Ledger {
         producer: Producer,
         places: Vec<Place>,
     ) -> Result<(), ErrorCode> {
-        self.ask(|answer| Message::AddPartitions {
-            transactional_id,
-            producer,
-            places,
-            answer,
-        })
-        .await
+        self.ask(|answer| Message::AddPartitions { transactional_id, producer, places, answer }).await
     }
 
     pub(super) async fn add_group(
@@ -228,13 +186,7 @@ impl Ledger {
         producer: Producer,
         group: String,
     ) -> Result<(), ErrorCode> {
-        self.ask(|answer| Message::AddGroup {
-            transactional_id,
-            producer,
-            group,
-            answer,
-        })
-        .await
+        self.ask(|answer| Message::AddGroup { transactional_id, producer, group, answer }).await
     }
 
     pub(super) async fn hold_positions(
@@ -244,14 +196,7 @@ impl Ledger {
         group: String,
         positions: Vec<(Place, Position)>,
     ) -> Result<(), ErrorCode> {
-        self.ask(|answer| Message::HoldPositions {
-            transactional_id,
-            producer,
-            group,
-            positions,
-            answer,
-        })
-        .await
+        self.ask(|answer| Message::HoldPositions { transactional_id, producer, group, positions, answer }).await
     }
 
     pub(super) async fn end(
@@ -260,52 +205,38 @@ impl Ledger {
         producer: Producer,
         outcome: Outcome,
     ) -> Result<(), ErrorCode> {
-        self.ask(|answer| Message::End {
-            transactional_id,
-            producer,
-            outcome,
-            answer,
-        })
-        .await
+        self.ask(|answer| Message::End { transactional_id, producer, outcome, answer }).await
     }
 
     pub(super) async fn commit_positions(
         &self,
         positions: BTreeMap<(String, Place), Position>,
     ) -> Result<(), ErrorCode> {
-        self.ask(|answer| Message::CommitPositions { positions, answer })
-            .await
+        self.ask(|answer| Message::CommitPositions { positions, answer }).await
     }
 
-    pub(super) async fn positions(
-        &self,
-        group: String,
-    ) -> Result<BTreeMap<Place, Position>, ErrorCode> {
-        self.ask(|answer| Message::Positions { group, answer })
-            .await
+    pub(super) async fn positions(&self, group: String) -> Result<BTreeMap<Place, Position>, ErrorCode> {
+        self.ask(|answer| Message::Positions { group, answer }).await
+    }
+
+    /// Groups that committed offsets.
+    pub(super) async fn groups(&self) -> Result<BTreeSet<String>, ErrorCode> {
+        self.ask(|answer| Message::Groups { answer }).await
     }
 
     /// Answers with how many offsets there were.
     pub(super) async fn forget_group(&self, group: String) -> Result<u64, ErrorCode> {
-        self.ask(|answer| Message::ForgetGroup { group, answer })
-            .await
+        self.ask(|answer| Message::ForgetGroup { group, answer }).await
     }
 
     /// Forgets topics not named, and of those named what is older than their retention.
-    pub(super) async fn maintain(
-        &self,
-        topics: Vec<(Uuid, Option<Duration>)>,
-    ) -> Result<(), ErrorCode> {
-        self.ask(|answer| Message::Maintain { topics, answer })
-            .await
+    pub(super) async fn maintain(&self, topics: Vec<(Uuid, Option<Duration>)>) -> Result<(), ErrorCode> {
+        self.ask(|answer| Message::Maintain { topics, answer }).await
     }
 
     async fn ask<T>(&self, message: impl FnOnce(Answer<T>) -> Message) -> Result<T, ErrorCode> {
         let (answer, answered) = oneshot::channel();
-        self.messages
-            .send(message(answer))
-            .await
-            .map_err(|_| ErrorCode::KafkaStorageError)?;
+        self.messages.send(message(answer)).await.map_err(|_| ErrorCode::KafkaStorageError)?;
         answered.await.unwrap_or(Err(ErrorCode::KafkaStorageError))
     }
 }
@@ -338,83 +269,35 @@ impl Owner {
     /// An answer nobody waits for any more is dropped: its client is gone, and asking again is harmless.
     async fn handle(&mut self, message: Message) {
         match message {
-            Message::Append {
-                write,
-                transactional_id,
-                answer,
-            } => {
+            Message::Append { write, transactional_id, answer } => {
                 let _ = answer.send(self.append(write, transactional_id).await);
             }
-            Message::Read {
-                wants,
-                max_bytes,
-                answer,
-            } => {
+            Message::Read { wants, max_bytes, answer } => {
                 let _ = answer.send(self.read(wants, max_bytes).await);
             }
-            Message::FindOffset {
-                place,
-                when,
-                answer,
-            } => {
+            Message::FindOffset { place, when, answer } => {
                 let _ = answer.send(self.find_offset(place, when).await);
             }
-            Message::StartProducer {
-                transactional_id,
-                timeout,
-                former,
-                answer,
-            } => {
+            Message::StartProducer { transactional_id, timeout, former, answer } => {
                 let started = self.start_producer(transactional_id, timeout, former).await;
                 let _ = answer.send(started);
             }
-            Message::AddPartitions {
-                transactional_id,
-                producer,
-                places,
-                answer,
-            } => {
+            Message::AddPartitions { transactional_id, producer, places, answer } => {
                 let now = Instant::now();
-                let added =
-                    self.transactions
-                        .add_partitions(&transactional_id, producer, now, places);
+                let added = self.transactions.add_partitions(&transactional_id, producer, now, places);
                 let _ = answer.send(added);
             }
-            Message::AddGroup {
-                transactional_id,
-                producer,
-                group,
-                answer,
-            } => {
+            Message::AddGroup { transactional_id, producer, group, answer } => {
                 let now = Instant::now();
-                let added = self
-                    .transactions
-                    .add_group(&transactional_id, producer, now, group);
+                let added = self.transactions.add_group(&transactional_id, producer, now, group);
                 let _ = answer.send(added);
             }
-            Message::HoldPositions {
-                transactional_id,
-                producer,
-                group,
-                positions,
-                answer,
-            } => {
+            Message::HoldPositions { transactional_id, producer, group, positions, answer } => {
                 let now = Instant::now();
-                let held = self.transactions.hold_positions(
-                    &transactional_id,
-                    producer,
-                    now,
-                    &group,
-                    positions,
-                );
+                let held = self.transactions.hold_positions(&transactional_id, producer, now, &group, positions);
                 let _ = answer.send(held);
             }
-            Message::End {
-                transactional_id,
-                producer,
-                outcome,
-                answer,
-            } => {
+            Message::End { transactional_id, producer, outcome, answer } => {
                 let _ = answer.send(self.end(&transactional_id, producer, outcome).await);
             }
             Message::CommitPositions { positions, answer } => {
@@ -423,6 +306,9 @@ impl Owner {
             }
             Message::Positions { group, answer } => {
                 let _ = answer.send(self.log.positions(&group).await.map_err(storage));
+            }
+            Message::Groups { answer } => {
+                let _ = answer.send(self.log.groups().await.map_err(storage));
             }
             Message::ForgetGroup { group, answer } => {
                 let _ = answer.send(self.log.forget_group(&group).await.map_err(storage));
@@ -433,25 +319,13 @@ impl Owner {
         }
     }
 
-    async fn append(
-        &mut self,
-        write: Write,
-        transactional_id: Option<String>,
-    ) -> Result<Appended, ErrorCode> {
+    async fn append(&mut self, write: Write, transactional_id: Option<String>) -> Result<Appended, ErrorCode> {
         if write.batch.is_transactional() {
             let name = transactional_id.ok_or(ErrorCode::InvalidTxnState)?;
-            let Write {
-                place,
-                stamp,
-                batch,
-            } = write;
-            self.transactions
-                .hold_batch(&name, Instant::now(), place, stamp, batch)?;
+            let Write { place, stamp, batch } = write;
+            self.transactions.hold_batch(&name, Instant::now(), place, stamp, batch)?;
             // Its offset is given at the commit; Kafka's "unknown offset" is -1.
-            return Ok(Appended {
-                base_offset: -1,
-                low: self.log.head(place).low,
-            });
+            return Ok(Appended { base_offset: -1, low: self.log.head(place).low });
         }
         if write.batch.is_idempotent() {
             let sent = self.log.find_sent(write.place, &write.batch).await;
@@ -459,16 +333,9 @@ impl Owner {
                 return Ok(before);
             }
         }
-        let appended = self
-            .log
-            .append(vec![write], &BTreeMap::new(), now_millis())
-            .await
-            .map_err(storage)?;
+        let appended = self.log.append(vec![write], &BTreeMap::new(), now_millis()).await.map_err(storage)?;
         self.tell_readers();
-        appended
-            .first()
-            .copied()
-            .ok_or(ErrorCode::KafkaStorageError)
+        appended.first().copied().ok_or(ErrorCode::KafkaStorageError)
     }
 
     async fn read(&self, wants: Vec<Want>, max_bytes: usize) -> Vec<Result<Found, ErrorCode>> {
@@ -477,10 +344,7 @@ impl Owner {
         for want in wants {
             let result = if left == 0 {
                 let head = self.log.head(want.place);
-                Ok(Found {
-                    head,
-                    ..Found::default()
-                })
+                Ok(Found { head, ..Found::default() })
             } else {
                 self.log
                     .read(want.place, want.offset, want.max_bytes.min(left))
@@ -501,11 +365,7 @@ impl Owner {
             When::Earliest => Ok((low, -1)),
             When::Latest => Ok((high, -1)),
             When::At(timestamp) => {
-                let batch = self
-                    .log
-                    .find_time(place, timestamp)
-                    .await
-                    .map_err(storage)?;
+                let batch = self.log.find_time(place, timestamp).await.map_err(storage)?;
                 Ok(batch.map_or((-1, -1), |batch| first_not_before(&batch, timestamp)))
             }
         }
@@ -523,33 +383,19 @@ impl Owner {
         {
             return Err(ErrorCode::ProducerFenced);
         }
-        let producer = self
-            .log
-            .new_producer(transactional_id.as_deref())
-            .await
-            .map_err(storage)?;
+        let producer = self.log.new_producer(transactional_id.as_deref()).await.map_err(storage)?;
         if let Some(name) = transactional_id {
             self.transactions.start(&name, producer, timeout);
         }
         Ok(producer)
     }
 
-    async fn end(
-        &mut self,
-        transactional_id: &str,
-        producer: Producer,
-        outcome: Outcome,
-    ) -> Result<(), ErrorCode> {
-        let held = self
-            .transactions
-            .end(transactional_id, producer, Instant::now(), outcome)?;
+    async fn end(&mut self, transactional_id: &str, producer: Producer, outcome: Outcome) -> Result<(), ErrorCode> {
+        let held = self.transactions.end(transactional_id, producer, Instant::now(), outcome)?;
         let Some(held) = held else {
             return Ok(());
         };
-        let written = self
-            .log
-            .append(held.writes, &held.positions, now_millis())
-            .await;
+        let written = self.log.append(held.writes, &held.positions, now_millis()).await;
         if let Err(error) = written {
             // Nothing was written and what was held is gone: the producer must not believe in a commit, ever.
             self.transactions.forget(transactional_id);
@@ -559,10 +405,7 @@ impl Owner {
         Ok(())
     }
 
-    async fn maintain(
-        &mut self,
-        topics: Vec<(Uuid, Option<Duration>)>,
-    ) -> Result<(), libsql::Error> {
+    async fn maintain(&mut self, topics: Vec<(Uuid, Option<Duration>)>) -> Result<(), libsql::Error> {
         self.transactions.expire(Instant::now());
         let ids: Vec<Uuid> = topics.iter().map(|(id, _)| *id).collect();
         self.log.keep_only(&ids).await?;
@@ -615,9 +458,7 @@ fn storage(error: libsql::Error) -> ErrorCode {
 )]
 fn now_millis() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
-        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-    })
+    since.map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 fn vec_of<T>(count: usize, item: impl Fn() -> T) -> Vec<T> {

@@ -2,7 +2,7 @@
 //! byte for byte what the producer sent. One call, one SQLite transaction: a commit is in the log whole or not at all.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     path::Path,
 };
 
@@ -92,19 +92,10 @@ impl Log {
         connection.execute_batch(MODE).await?;
         connection.execute_batch(TABLES).await?;
         let mut heads = HashMap::new();
-        let mut rows = connection
-            .query("select id, topic, partition, low, high from head", ())
-            .await?;
+        let mut rows = connection.query("select id, topic, partition, low, high from head", ()).await?;
         while let Some(row) = rows.next().await? {
-            let place = Place {
-                topic: topic_id(&row.get::<String>(1)?),
-                partition: row.get(2)?,
-            };
-            let head = Head {
-                id: row.get(0)?,
-                low: row.get(3)?,
-                high: row.get(4)?,
-            };
+            let place = Place { topic: topic_id(&row.get::<String>(1)?), partition: row.get(2)? };
+            let head = Head { id: row.get(0)?, low: row.get(3)?, high: row.get(4)? };
             heads.insert(place, head);
         }
         Ok(Self { connection, heads })
@@ -150,10 +141,7 @@ impl Log {
         let Some(newest) = newest else {
             return Ok(Ok(None));
         };
-        let ahead = batch
-            .base_sequence
-            .wrapping_sub(sequence_after(newest, 1))
-            & i32::MAX;
+        let ahead = batch.base_sequence.wrapping_sub(sequence_after(newest, 1)) & i32::MAX;
         Ok(match ahead {
             0 => Ok(None),
             past if past > i32::MAX / 2 => Err(ErrorCode::DuplicateSequenceNumber),
@@ -168,10 +156,7 @@ impl Log {
         positions: &BTreeMap<(String, Place), Position>,
         now: i64,
     ) -> Result<Vec<Appended>, libsql::Error> {
-        let transaction = self
-            .connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .await?;
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).await?;
         // The heads in memory move only after the commit.
         let mut moved: HashMap<Place, Head> = HashMap::new();
         let mut appended = Vec::with_capacity(writes.len());
@@ -183,20 +168,13 @@ impl Log {
                 None => new_head(&transaction, place).await?,
             };
             let base_offset = head.high;
-            insert_batch(&transaction, write, head, now)
-                .await
-                .map(|next| head.high = next)?;
+            insert_batch(&transaction, write, head, now).await.map(|next| head.high = next)?;
             let low = head.low;
             appended.push(Appended { base_offset, low });
             moved.insert(place, head);
         }
         for head in moved.values() {
-            transaction
-                .execute(
-                    "update head set high = ? where id = ?",
-                    params![head.high, head.id],
-                )
-                .await?;
+            transaction.execute("update head set high = ? where id = ?", params![head.high, head.id]).await?;
         }
         for ((group, place), position) in positions {
             put_position(&transaction, group, *place, position).await?;
@@ -214,10 +192,7 @@ impl Log {
         max_bytes: usize,
     ) -> Result<Result<Found, ErrorCode>, libsql::Error> {
         let head = self.head(place);
-        let mut found = Found {
-            head,
-            ..Found::default()
-        };
+        let mut found = Found { head, ..Found::default() };
         if offset < head.low || offset > head.high {
             return Ok(Err(ErrorCode::OffsetOutOfRange));
         }
@@ -248,11 +223,7 @@ impl Log {
     }
 
     /// The first batch with a record not older than `timestamp`: its offset and greatest timestamp.
-    pub(super) async fn find_time(
-        &self,
-        place: Place,
-        timestamp: i64,
-    ) -> Result<Option<Batch>, libsql::Error> {
+    pub(super) async fn find_time(&self, place: Place, timestamp: i64) -> Result<Option<Batch>, libsql::Error> {
         let mut rows = self
             .connection
             .query(
@@ -266,10 +237,7 @@ impl Log {
         Ok(Batch::try_from(Bytes::from(row.get::<Vec<u8>>(0)?)).ok())
     }
 
-    pub(super) async fn positions(
-        &self,
-        group: &str,
-    ) -> Result<BTreeMap<Place, Position>, libsql::Error> {
+    pub(super) async fn positions(&self, group: &str) -> Result<BTreeMap<Place, Position>, libsql::Error> {
         let mut rows = self
             .connection
             .query(
@@ -279,50 +247,40 @@ impl Log {
             .await?;
         let mut positions = BTreeMap::new();
         while let Some(row) = rows.next().await? {
-            let place = Place {
-                topic: topic_id(&row.get::<String>(0)?),
-                partition: row.get(1)?,
-            };
-            let position = Position {
-                offset: row.get(2)?,
-                leader_epoch: row.get(3)?,
-                metadata: row.get(4)?,
-            };
+            let place = Place { topic: topic_id(&row.get::<String>(0)?), partition: row.get(1)? };
+            let position = Position { offset: row.get(2)?, leader_epoch: row.get(3)?, metadata: row.get(4)? };
             positions.insert(place, position);
         }
         Ok(positions)
     }
 
+    /// Groups that committed offsets.
+    pub(super) async fn groups(&self) -> Result<BTreeSet<String>, libsql::Error> {
+        let mut rows = self.connection.query("select distinct name from position", ()).await?;
+        let mut groups = BTreeSet::new();
+        while let Some(row) = rows.next().await? {
+            groups.insert(row.get(0)?);
+        }
+        Ok(groups)
+    }
+
     /// Answers with how many offsets there were.
     pub(super) async fn forget_group(&self, group: &str) -> Result<u64, libsql::Error> {
-        self.connection
-            .execute("delete from position where name = ?", params![group])
-            .await
+        self.connection.execute("delete from position where name = ?", params![group]).await
     }
 
     /// A producer id nobody had before; for a transactional id the next epoch of its own.
     pub(super) async fn new_producer(&self, name: Option<&str>) -> Result<Producer, libsql::Error> {
-        let transaction = self
-            .connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .await?;
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).await?;
         let former = match name {
             Some(name) => former_producer(&transaction, name).await?,
             None => None,
         };
         let producer = match former {
-            Some(former) if former.epoch < i16::MAX - 1 => Producer {
-                epoch: former.epoch + 1,
-                ..former
-            },
+            Some(former) if former.epoch < i16::MAX - 1 => Producer { epoch: former.epoch + 1, ..former },
             Some(_) | None => {
-                transaction
-                    .execute("insert into producer default values", ())
-                    .await?;
-                Producer {
-                    id: transaction.last_insert_rowid(),
-                    epoch: 0,
-                }
+                transaction.execute("insert into producer default values", ()).await?;
+                Producer { id: transaction.last_insert_rowid(), epoch: 0 }
             }
         };
         if let Some(name) = name {
@@ -340,12 +298,7 @@ impl Log {
 
     /// Deletes batches of a topic older than `cutoff` (milliseconds since 1970), as `retention.ms` asks.
     pub(super) async fn expire(&mut self, topic: Uuid, cutoff: i64) -> Result<(), libsql::Error> {
-        let places: Vec<Place> = self
-            .heads
-            .keys()
-            .filter(|place| place.topic == topic)
-            .copied()
-            .collect();
+        let places: Vec<Place> = self.heads.keys().filter(|place| place.topic == topic).copied().collect();
         for place in places {
             let mut head = self.head(place);
             let mut rows = self
@@ -364,19 +317,9 @@ impl Log {
             if low <= head.low {
                 continue;
             }
-            let transaction = self
-                .connection
-                .transaction_with_behavior(TransactionBehavior::Immediate)
-                .await?;
-            transaction
-                .execute(
-                    "delete from batch where head = ? and base_offset < ?",
-                    params![head.id, low],
-                )
-                .await?;
-            transaction
-                .execute("update head set low = ? where id = ?", params![low, head.id])
-                .await?;
+            let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).await?;
+            transaction.execute("delete from batch where head = ? and base_offset < ?", params![head.id, low]).await?;
+            transaction.execute("update head set low = ? where id = ?", params![low, head.id]).await?;
             transaction.commit().await?;
             head.low = low;
             self.heads.insert(place, head);
@@ -393,22 +336,10 @@ impl Log {
             .map(|(place, head)| (*place, *head))
             .collect();
         for (place, head) in gone {
-            let transaction = self
-                .connection
-                .transaction_with_behavior(TransactionBehavior::Immediate)
-                .await?;
-            transaction
-                .execute("delete from batch where head = ?", params![head.id])
-                .await?;
-            transaction
-                .execute("delete from head where id = ?", params![head.id])
-                .await?;
-            transaction
-                .execute(
-                    "delete from position where topic = ?",
-                    params![place.topic.to_string()],
-                )
-                .await?;
+            let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).await?;
+            transaction.execute("delete from batch where head = ?", params![head.id]).await?;
+            transaction.execute("delete from head where id = ?", params![head.id]).await?;
+            transaction.execute("delete from position where topic = ?", params![place.topic.to_string()]).await?;
             transaction.commit().await?;
             self.heads.remove(&place);
         }
@@ -423,20 +354,11 @@ async fn new_head(transaction: &Connection, place: Place) -> Result<Head, libsql
             params![place.topic.to_string(), place.partition],
         )
         .await?;
-    Ok(Head {
-        id: transaction.last_insert_rowid(),
-        low: 0,
-        high: 0,
-    })
+    Ok(Head { id: transaction.last_insert_rowid(), low: 0, high: 0 })
 }
 
 /// Answers with the offset after the batch.
-async fn insert_batch(
-    transaction: &Connection,
-    write: Write,
-    head: Head,
-    now: i64,
-) -> Result<i64, libsql::Error> {
+async fn insert_batch(transaction: &Connection, write: Write, head: Head, now: i64) -> Result<i64, libsql::Error> {
     let Write { stamp, batch, .. } = write;
     let base_offset = head.high;
     let last_offset = base_offset + i64::from(batch.last_offset_delta);
@@ -448,10 +370,7 @@ async fn insert_batch(
     let producer = (batch.is_idempotent() && !batch.is_transactional()).then_some(batch.producer_id);
     let epoch = i64::from(batch.producer_epoch);
     let base_sequence = i64::from(batch.base_sequence);
-    let last_sequence = i64::from(sequence_after(
-        batch.base_sequence,
-        batch.record_count.saturating_sub(1),
-    ));
+    let last_sequence = i64::from(sequence_after(batch.base_sequence, batch.record_count.saturating_sub(1)));
     let bytes = seal(batch, stamp, base_offset, now);
     transaction
         .execute(
@@ -495,26 +414,130 @@ async fn put_position(
     Ok(())
 }
 
-async fn former_producer(
-    transaction: &Connection,
-    name: &str,
-) -> Result<Option<Producer>, libsql::Error> {
-    let mut rows = transaction
-        .query(
-            "select producer, epoch from transactional where name = ?",
-            params![name],
-        )
-        .await?;
+async fn former_producer(transaction: &Connection, name: &str) -> Result<Option<Producer>, libsql::Error> {
+    let mut rows = transaction.query("select producer, epoch from transactional where name = ?", params![name]).await?;
     let Some(row) = rows.next().await? else {
         return Ok(None);
     };
-    Ok(Some(Producer {
-        id: row.get(0)?,
-        epoch: i16::try_from(row.get::<i32>(1)?).unwrap_or(i16::MAX),
-    }))
+    Ok(Some(Producer { id: row.get(0)?, epoch: i16::try_from(row.get::<i32>(1)?).unwrap_or(i16::MAX) }))
 }
 
 /// A row with a foreign text belongs to no topic and is removed with the topics that are no more.
 fn topic_id(text: &str) -> Uuid {
     Uuid::parse_str(text).unwrap_or(Uuid::nil())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::batch::check;
+
+    const PLACE: Place = Place { topic: Uuid::from_u128(7), partition: 3 };
+
+    /// Two records of an idempotent producer.
+    fn batch(base_sequence: i32) -> Batch {
+        let batch = Batch {
+            magic: 2,
+            batch_length: 53,
+            record_count: 2,
+            last_offset_delta: 1,
+            base_timestamp: 1_000,
+            max_timestamp: 1_001,
+            producer_id: 5,
+            producer_epoch: 0,
+            base_sequence,
+            record_data: Bytes::from_static(b"data"),
+            ..Batch::default()
+        };
+        // Sealing with the broker's time also gives it a checksum.
+        Batch::try_from(seal(batch, Stamp::Broker, 0, 1_001)).unwrap()
+    }
+
+    fn write(base_sequence: i32) -> Write {
+        Write { place: PLACE, stamp: Stamp::Producer, batch: batch(base_sequence) }
+    }
+
+    fn positions(offset: i64) -> BTreeMap<(String, Place), Position> {
+        let position = Position { offset, leader_epoch: 0, metadata: Some("store-1".to_owned()) };
+        BTreeMap::from([(("group".to_owned(), PLACE), position)])
+    }
+
+    #[tokio::test]
+    async fn what_was_appended_is_there_after_opening_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("records.db");
+        let mut log = Log::open(&path).await.unwrap();
+        log.append(vec![write(0), write(2)], &positions(9), 0).await.unwrap();
+        drop(log);
+
+        let log = Log::open(&path).await.unwrap();
+        let found = log.read(PLACE, 3, usize::MAX).await.unwrap().unwrap();
+
+        assert_eq!((found.head.low, found.head.high), (0, 4));
+        assert_eq!(found.batches.len(), 1);
+        assert_eq!(found.batches[0].base_offset, 2);
+        assert_eq!(check(&found.batches[0], usize::MAX), Ok(()));
+        let kept = log.positions("group").await.unwrap();
+        assert_eq!(kept[&PLACE].metadata.as_deref(), Some("store-1"));
+    }
+
+    #[tokio::test]
+    async fn a_batch_sent_again_is_found_and_a_gap_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = Log::open(&folder.path().join("r")).await.unwrap();
+        log.append(vec![write(0), write(2)], &BTreeMap::new(), 0).await.unwrap();
+
+        let again = log.find_sent(PLACE, &batch(2)).await.unwrap().unwrap();
+        let next = log.find_sent(PLACE, &batch(4)).await.unwrap().unwrap();
+        let gap = log.find_sent(PLACE, &batch(6)).await.unwrap();
+
+        assert_eq!(again.map(|sent| sent.base_offset), Some(2));
+        assert!(next.is_none());
+        assert!(matches!(gap, Err(ErrorCode::OutOfOrderSequenceNumber)));
+    }
+
+    #[tokio::test]
+    async fn a_failed_append_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = Log::open(&folder.path().join("r")).await.unwrap();
+        log.connection.execute("drop table position", ()).await.unwrap();
+
+        let failed = log.append(vec![write(0)], &positions(1), 0).await;
+
+        assert!(failed.is_err());
+        assert_eq!(log.head(PLACE).high, 0);
+        let found = log.read(PLACE, 0, usize::MAX).await.unwrap().unwrap();
+        assert!(found.batches.is_empty());
+    }
+
+    #[tokio::test]
+    async fn old_batches_go_and_the_low_offset_moves() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = Log::open(&folder.path().join("r")).await.unwrap();
+        log.append(vec![write(0)], &BTreeMap::new(), 0).await.unwrap();
+
+        log.expire(PLACE.topic, 1_000).await.unwrap();
+        let kept = log.head(PLACE);
+        log.expire(PLACE.topic, 2_000).await.unwrap();
+        let gone = log.head(PLACE);
+
+        assert_eq!((kept.low, kept.high), (0, 2));
+        assert_eq!((gone.low, gone.high), (2, 2));
+        let below = log.read(PLACE, 0, usize::MAX).await.unwrap();
+        assert!(matches!(below, Err(ErrorCode::OffsetOutOfRange)));
+    }
+
+    #[tokio::test]
+    async fn a_transactional_id_keeps_its_producer_and_gets_the_next_epoch() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Log::open(&folder.path().join("r")).await.unwrap();
+
+        let first = log.new_producer(Some("t")).await.unwrap();
+        let other = log.new_producer(None).await.unwrap();
+        let second = log.new_producer(Some("t")).await.unwrap();
+
+        assert_ne!(first.id, other.id);
+        assert_eq!(first.id, second.id);
+        assert_eq!(second.epoch, first.epoch + 1);
+    }
 }

@@ -2,19 +2,21 @@
 //!
 //! ```text
 //!   connection --frame--> requests --records, offsets, transactions--> ledger (one thread) --> records.db
-//!                             |
-//!                             +--topics, settings, group membership--> Tansu -------------> cluster.db
+//!                             |--membership--------------------------> groups (memory)
+//!                             +--topics and their settings-----------> Tansu --------------> cluster.db
 //! ```
 //!
-//! Tansu 0.6 gives the protocol, the topics and the groups. Its records and transactions are replaced by our own
-//! (`log`, `transactions`): its `read_committed` readers see open and aborted records, overlapping transactions hold
-//! back each other's offsets, the text beside an offset is never given back, and every fetch sleeps.
+//! Tansu 0.6 gives the protocol and the topics. The rest of it is replaced, because it loses or stalls: its
+//! `read_committed` readers see open and aborted records, overlapping transactions hold back each other's offsets, the
+//! text beside an offset is never given back, every fetch sleeps, a group can stay without assignment for ever, and
+//! deleting one topic deletes all.
 //!
 //! Promise: what was acknowledged survives the death of the process (not of the machine: SQLite does not sync every
 //! commit). A transaction is in the log whole or not at all. What it refuses: more than one node, authentication, TLS,
-//! compaction (compacted topics keep everything), timestamps other than the newest and oldest in `ListOffsets` -3 and on.
+//! compaction (compacted topics keep everything) and the group protocol of KIP-848.
 
 mod batch;
+mod groups;
 mod ledger;
 mod log;
 mod requests;
@@ -29,18 +31,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tansu_broker::{
-    coordinator::group::administrator::Controller,
-    service::{coordinator, storage},
-};
-use tansu_sans_io::{
-    ApiKey as _, CreateTopicsRequest, DeleteGroupsRequest, 
-    DescribeClusterRequest, DescribeConfigsRequest, 
-    DescribeTopicPartitionsRequest, FindCoordinatorRequest, Frame, Header, HeartbeatRequest,
-    JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest,
-    MetadataRequest, SyncGroupRequest,
-};
-use tansu_service::FrameRouteService;
+use tansu_sans_io::{Frame, Header};
 use tansu_storage::{BrokerRegistrationRequest, Storage as _, StorageContainer};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -53,6 +44,7 @@ use tracing::{debug, warn};
 use url::Url;
 use uuid::Uuid;
 
+use groups::Groups;
 use ledger::Ledger;
 use requests::Requests;
 use topics::Topics;
@@ -67,12 +59,14 @@ const RECORDS_FILE: &str = "records.db";
 /// A request larger than this is not one of ours; Kafka's own limit (`socket.request.max.bytes`).
 const MAX_FRAME_BYTES: usize = 100 * 1024 * 1024;
 
-/// How long requests under way may take to end. A fetch ends at once, anything else takes milliseconds; only a group's
-/// follower sleeps three seconds in Tansu, and nobody needs its answer any more.
+/// How long requests under way may take to end: those that wait end at once, the others take milliseconds.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Retention is about days: looking every minute is often enough and costs next to nothing.
 const MAINTENANCE: Duration = Duration::from_secs(60);
+
+/// How soon a silent group member is noticed after its session timed out: those are seconds.
+const TICK: Duration = Duration::from_millis(200);
 
 /// Pause after a failed accept (out of file descriptors), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -138,23 +132,14 @@ impl EmbeddedBroker {
     /// Opens the folder and listens: clients may connect when this returns.
     pub async fn start(options: Options) -> Result<Self, Error> {
         let listener = listen(options.listen).await?;
-        let address = listener
-            .local_addr()
-            .map_err(|source| port_taken(options.listen, source))?;
+        let address = listener.local_addr().map_err(|source| port_taken(options.listen, source))?;
         let address = reachable(address);
         let folder = make_folder(&options.folder)?;
         let stop = CancellationToken::new();
         let opened = open(&folder, address, options.cluster_id, stop.clone()).await;
-        let (requests, storage, thread) = opened.map_err(|source| Error::Storage {
-            folder: folder.clone(),
-            source,
-        })?;
-        let serving = tokio::spawn(serve(listener, requests, storage, thread));
-        Ok(Self {
-            address,
-            stop,
-            serving,
-        })
+        let (requests, thread) = opened.map_err(|source| Error::Storage { folder: folder.clone(), source })?;
+        let serving = tokio::spawn(serve(listener, requests, thread));
+        Ok(Self { address, stop, serving })
     }
 
     /// What to put into `bootstrap.servers`.
@@ -180,9 +165,7 @@ impl Drop for EmbeddedBroker {
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| port_taken(address, source))
+    TcpListener::bind(address).await.map_err(|source| port_taken(address, source))
 }
 
 fn port_taken(address: SocketAddr, source: io::Error) -> Error {
@@ -199,13 +182,11 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 
 fn make_folder(folder: &Path) -> Result<PathBuf, Error> {
     let made = std::fs::create_dir_all(folder).and_then(|()| folder.canonicalize());
-    made.map_err(|source| Error::Folder {
-        folder: folder.to_owned(),
-        source,
-    })
-    .and_then(|folder| match storage_url(&folder) {
-        Some(_) => Ok(folder),
-        None => Err(Error::UnusableFolder { folder }),
+    made.map_err(|source| Error::Folder { folder: folder.to_owned(), source }).and_then(|folder| {
+        match storage_url(&folder) {
+            Some(_) => Ok(folder),
+            None => Err(Error::UnusableFolder { folder }),
+        }
     })
 }
 
@@ -223,7 +204,7 @@ async fn open(
     address: SocketAddr,
     cluster_id: String,
     stop: CancellationToken,
-) -> Result<(Requests, StorageContainer, ledger::Thread), BoxError> {
+) -> Result<(Requests, ledger::Thread), BoxError> {
     let url = storage_url(folder).ok_or("the folder's path cannot be used")?;
     let storage = StorageContainer::builder()
         .cluster_id(cluster_id.clone())
@@ -241,81 +222,25 @@ async fn open(
             rack: None,
         })
         .await?;
-    forget_members(&storage).await?;
     let (ledger, thread) = Ledger::open(&folder.join(RECORDS_FILE)).await?;
-    let groups = Controller::with_storage(storage.clone())?;
-    let (tansu, tansu_keys) = tansu_routes(storage.clone(), groups.clone())?;
-    let topics = Topics::new(storage.clone(), cluster_id, folder.join(CLUSTER_FILE));
     let requests = Requests {
-        tansu,
-        tansu_keys,
-        groups,
-        topics,
+        storage: storage.clone(),
+        topics: Topics::new(storage, folder.join(CLUSTER_FILE)),
+        groups: Groups::default(),
         ledger,
         stop,
     };
-    Ok((requests, storage, thread))
-}
-
-/// Members of a former life are gone or join again; without this a group waits their session timeout out.
-/// Committed offsets are not Tansu's here and stay.
-async fn forget_members(storage: &StorageContainer) -> Result<(), tansu_storage::Error> {
-    let groups = storage.list_groups(None).await?;
-    let names: Vec<String> = groups.into_iter().map(|group| group.group_id).collect();
-    if !names.is_empty() {
-        storage.delete_groups(Some(&names)).await?;
-    }
-    Ok(())
-}
-
-type Routes = FrameRouteService<(), tansu_broker::Error>;
-
-/// Only what cannot harm: a panic inside Tansu's storage would end it for good.
-fn tansu_routes(
-    storage: StorageContainer,
-    groups: Controller<StorageContainer>,
-) -> Result<(Routes, Vec<i16>), tansu_broker::Error> {
-    let builder = Routes::builder();
-    let builder = storage::create_topics(builder, storage.clone())?;
-    let builder = storage::delete_groups(builder, storage.clone())?;
-    let builder = storage::describe_cluster(builder, storage.clone())?;
-    let builder = storage::describe_configs(builder, storage.clone())?;
-    let builder = storage::describe_topic_partitions(builder, storage.clone())?;
-    let builder = storage::find_coordinator(builder, storage.clone())?;
-    let builder = storage::list_groups(builder, storage.clone())?;
-    let builder = storage::metadata(builder, storage)?;
-    let builder = coordinator::heartbeat(builder, groups.clone())?;
-    let builder = coordinator::join_group(builder, groups.clone())?;
-    let builder = coordinator::leave_group(builder, groups.clone())?;
-    let builder = coordinator::sync_group(builder, groups)?;
-    let keys = vec![
-        CreateTopicsRequest::KEY,
-        DeleteGroupsRequest::KEY,
-        DescribeClusterRequest::KEY,
-        DescribeConfigsRequest::KEY,
-        DescribeTopicPartitionsRequest::KEY,
-        FindCoordinatorRequest::KEY,
-        ListGroupsRequest::KEY,
-        MetadataRequest::KEY,
-        HeartbeatRequest::KEY,
-        JoinGroupRequest::KEY,
-        LeaveGroupRequest::KEY,
-        SyncGroupRequest::KEY,
-    ];
-    Ok((builder.build()?, keys))
+    Ok((requests, thread))
 }
 
 /// Owns every task of the broker; ends when told to stop.
-async fn serve(
-    listener: TcpListener,
-    requests: Requests,
-    storage: StorageContainer,
-    thread: ledger::Thread,
-) {
+async fn serve(listener: TcpListener, requests: Requests, thread: ledger::Thread) {
     let stop = requests.stop.clone();
     let mut connections = JoinSet::new();
     let mut maintenance = time::interval(MAINTENANCE);
     maintenance.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+    let mut heartbeat = time::interval(TICK);
+    heartbeat.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     loop {
         // accept, tick and join_next lose nothing when another arm is taken; maintenance runs to its end.
         tokio::select! {
@@ -329,6 +254,7 @@ async fn serve(
                     time::sleep(ACCEPT_PAUSE).await;
                 }
             },
+            _ = heartbeat.tick() => requests.groups.tick(time::Instant::now().into_std()),
             _ = maintenance.tick() => maintain(&requests).await,
             Some(ended) = connections.join_next() => {
                 if let Err(error) = ended {
@@ -338,13 +264,11 @@ async fn serve(
         }
     }
     drop(listener);
-    let ended = time::timeout(STOP_PATIENCE, async {
-        while connections.join_next().await.is_some() {}
-    });
+    let ended = time::timeout(STOP_PATIENCE, async { while connections.join_next().await.is_some() {} });
     if ended.await.is_err() {
         connections.shutdown().await;
     }
-    drop((requests, storage));
+    drop(requests);
     if tokio::task::spawn_blocking(move || thread.join()).await.is_err() {
         warn!("the embedded broker's ledger was not waited for");
     }
@@ -359,10 +283,7 @@ async fn maintain(requests: &Requests) {
             return;
         }
     };
-    let topics = topics
-        .into_iter()
-        .map(|(_, topic)| (topic.id, topic.retention))
-        .collect();
+    let topics = topics.into_iter().map(|(_, topic)| (topic.id, topic.retention)).collect();
     if let Err(error) = requests.ledger.maintain(topics).await {
         warn!(?error, "the embedded broker could not delete old records");
     }
@@ -431,4 +352,75 @@ async fn answer(requests: &Requests, request: Bytes) -> Result<Option<Bytes>, re
     };
     let header = Header::Response { correlation_id };
     Ok(Some(Frame::response(header, body, api_key, api_version)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(folder: &Path, listen: SocketAddr) -> Options {
+        Options { listen, folder: folder.to_owned(), cluster_id: "test".to_owned() }
+    }
+
+    fn any_port() -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, 0))
+    }
+
+    #[tokio::test]
+    async fn keeps_its_files_in_the_folder_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("made/here");
+
+        let broker = EmbeddedBroker::start(options(&inner, any_port())).await.unwrap();
+        broker.stop().await;
+
+        assert!(inner.join(CLUSTER_FILE).exists());
+        assert!(inner.join(RECORDS_FILE).exists());
+    }
+
+    #[tokio::test]
+    async fn says_that_the_port_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let broker = EmbeddedBroker::start(options(&folder.path().join("a"), any_port())).await.unwrap();
+        let taken = broker.bootstrap().parse().unwrap();
+
+        let second = EmbeddedBroker::start(options(&folder.path().join("b"), taken)).await;
+
+        assert!(matches!(second, Err(Error::PortTaken { .. })));
+        broker.stop().await;
+    }
+
+    #[tokio::test]
+    async fn refuses_a_folder_the_storage_would_misspell() {
+        let folder = tempfile::tempdir().unwrap();
+        let spaced = folder.path().join("two words");
+
+        let refused = EmbeddedBroker::start(options(&spaced, any_port())).await;
+
+        assert!(matches!(refused, Err(Error::UnusableFolder { .. })));
+    }
+
+    #[tokio::test]
+    async fn nonsense_ends_only_its_own_connection() {
+        let folder = tempfile::tempdir().unwrap();
+        let broker = EmbeddedBroker::start(options(folder.path(), any_port())).await.unwrap();
+        for nonsense in [&[0xff; 64][..], &[0, 0, 0, 4, 0x7f, 0xff, 0, 0], &[0, 0, 0, 0]] {
+            let mut stream = TcpStream::connect(broker.bootstrap()).await.unwrap();
+            stream.write_all(nonsense).await.unwrap();
+            let mut rest = Vec::new();
+            // A reset is as good an end as any.
+            let _ = stream.read_to_end(&mut rest).await;
+            assert!(rest.is_empty());
+        }
+
+        let mut stream = TcpStream::connect(broker.bootstrap()).await.unwrap();
+        // ApiVersions, version 0, correlation id 1, no client id.
+        let request = [0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 0xff, 0xff];
+        stream.write_all(&request).await.unwrap();
+        let mut answer = [0; 8];
+        stream.read_exact(&mut answer).await.unwrap();
+
+        assert_eq!(answer[4..], [0, 0, 0, 1]);
+        broker.stop().await;
+    }
 }

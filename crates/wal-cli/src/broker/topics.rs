@@ -9,7 +9,7 @@ use std::{
 
 use libsql::{Connection, TransactionBehavior, params};
 use tansu_sans_io::{ConfigResource, ErrorCode, create_partitions_request::CreatePartitionsTopic};
-use tansu_storage::{GroupDetail, Storage as _, StorageContainer, TopicId};
+use tansu_storage::{Storage as _, StorageContainer, TopicId};
 use tracing::error;
 use uuid::Uuid;
 
@@ -58,29 +58,20 @@ impl Topic {
         if !(0..self.partitions).contains(&partition) {
             return Err(ErrorCode::UnknownTopicOrPartition);
         }
-        Ok(Place {
-            topic: self.id,
-            partition,
-        })
+        Ok(Place { topic: self.id, partition })
     }
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct Topics {
     storage: StorageContainer,
-    cluster: String,
     database: PathBuf,
     known: Arc<Mutex<HashMap<String, Topic>>>,
 }
 
 impl Topics {
-    pub(super) fn new(storage: StorageContainer, cluster: String, database: PathBuf) -> Self {
-        Self {
-            storage,
-            cluster,
-            database,
-            known: Arc::default(),
-        }
+    pub(super) fn new(storage: StorageContainer, database: PathBuf) -> Self {
+        Self { storage, database, known: Arc::default() }
     }
 
     pub(super) async fn find(&self, name: &str) -> Result<Topic, ErrorCode> {
@@ -94,10 +85,7 @@ impl Topics {
             .first()
             .filter(|topic| topic.error_code == i16::from(ErrorCode::None))
             .ok_or(ErrorCode::UnknownTopicOrPartition)?;
-        let id = described
-            .topic_id
-            .map(Uuid::from_bytes)
-            .ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        let id = described.topic_id.map(Uuid::from_bytes).ok_or(ErrorCode::UnknownTopicOrPartition)?;
         let partitions = described.partitions.as_ref().map_or(0, Vec::len);
         let settings = self.settings(name).await?;
         let topic = Topic {
@@ -120,11 +108,7 @@ impl Topics {
 
     pub(super) async fn all(&self) -> Result<Vec<(String, Topic)>, ErrorCode> {
         let answer = self.storage.metadata(None).await.map_err(storage)?;
-        let names: Vec<String> = answer
-            .topics()
-            .iter()
-            .filter_map(|topic| topic.name.clone())
-            .collect();
+        let names: Vec<String> = answer.topics().iter().filter_map(|topic| topic.name.clone()).collect();
         let mut topics = Vec::with_capacity(names.len());
         for name in names {
             let topic = self.find(&name).await?;
@@ -139,11 +123,7 @@ impl Topics {
     }
 
     /// Adds partitions to a topic. Tansu cannot, so this writes the rows it would write for a new topic.
-    pub(super) async fn grow(
-        &self,
-        wanted: &CreatePartitionsTopic,
-        mode: Mode,
-    ) -> Result<(), ErrorCode> {
+    pub(super) async fn grow(&self, wanted: &CreatePartitionsTopic, mode: Mode) -> Result<(), ErrorCode> {
         let topic = self.find(&wanted.name).await?;
         if wanted.count <= topic.partitions {
             return Err(ErrorCode::InvalidPartitions);
@@ -163,10 +143,7 @@ impl Topics {
                 partition.to_string(),
             ));
         }
-        changes.push((
-            "update topic set partitions = cast(?2 as integer) where uuid = ?1",
-            wanted.count.to_string(),
-        ));
+        changes.push(("update topic set partitions = cast(?2 as integer) where uuid = ?1", wanted.count.to_string()));
         self.change(&topic, &changes).await
     }
 
@@ -217,37 +194,6 @@ impl Topics {
         self.change(&topic, &changes).await
     }
 
-    /// A group's members and state, as Tansu keeps them: its own reader of them always fails.
-    pub(super) async fn group(&self, name: &str) -> Result<Option<GroupDetail>, ErrorCode> {
-        let detail = self.read_group(name).await.map_err(|error| {
-            error!(%error, group = name, "the embedded broker could not read a group");
-            ErrorCode::CoordinatorNotAvailable
-        })?;
-        let Some(detail) = detail else {
-            return Ok(None);
-        };
-        serde_json::from_str(&detail).map(Some).map_err(|error| {
-            error!(%error, group = name, "the embedded broker does not understand a group");
-            ErrorCode::CoordinatorNotAvailable
-        })
-    }
-
-    async fn read_group(&self, name: &str) -> Result<Option<String>, libsql::Error> {
-        let mut rows = self
-            .connect()
-            .await?
-            .query(
-                "select d.detail from consumer_group_detail d join consumer_group g on d.consumer_group = g.id
-                 join cluster c on g.cluster = c.id where c.name = ?1 and g.name = ?2",
-                params![self.cluster.as_str(), name],
-            )
-            .await?;
-        match rows.next().await? {
-            Some(row) => row.get(0),
-            None => Ok(None),
-        }
-    }
-
     /// All statements or none; each gets the topic's id and one text.
     async fn change(&self, topic: &Topic, changes: &[(&str, String)]) -> Result<(), ErrorCode> {
         let changed = self.write(topic, changes).await;
@@ -260,13 +206,9 @@ impl Topics {
 
     async fn write(&self, topic: &Topic, changes: &[(&str, String)]) -> Result<(), libsql::Error> {
         let connection = self.connect().await?;
-        let transaction = connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .await?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).await?;
         for (statement, text) in changes {
-            transaction
-                .execute(statement, params![topic.id.to_string(), text.as_str()])
-                .await?;
+            transaction.execute(statement, params![topic.id.to_string(), text.as_str()]).await?;
         }
         transaction.commit().await
     }
@@ -279,11 +221,7 @@ impl Topics {
     }
 
     async fn settings(&self, name: &str) -> Result<HashMap<String, String>, ErrorCode> {
-        let described = self
-            .storage
-            .describe_config(name, ConfigResource::Topic, None)
-            .await
-            .map_err(storage)?;
+        let described = self.storage.describe_config(name, ConfigResource::Topic, None).await.map_err(storage)?;
         let given = described
             .configs
             .unwrap_or_default()
@@ -327,9 +265,7 @@ mod tests {
 
     fn settings(pairs: &[(&str, &str)]) -> HashMap<String, String> {
         let pairs = pairs.iter();
-        pairs
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect()
+        pairs.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 
     #[test]

@@ -79,20 +79,13 @@ pub(super) struct Transactions {
 impl Transactions {
     /// Begins a new life of this transactional id; whatever its former life held is dropped.
     pub(super) fn start(&mut self, name: &str, producer: Producer, timeout: Duration) {
-        let session = Session {
-            producer,
-            timeout,
-            next_sequences: HashMap::new(),
-            state: State::Idle { ended: None },
-        };
+        let session = Session { producer, timeout, next_sequences: HashMap::new(), state: State::Idle { ended: None } };
         self.sessions.insert(name.to_owned(), session);
     }
 
     /// Whether `producer` is the present life of this transactional id.
     pub(super) fn is_current(&self, name: &str, producer: Producer) -> bool {
-        self.sessions
-            .get(name)
-            .is_some_and(|session| session.producer == producer)
+        self.sessions.get(name).is_some_and(|session| session.producer == producer)
     }
 
     pub(super) fn add_partitions(
@@ -126,10 +119,7 @@ impl Transactions {
         stamp: Stamp,
         batch: Batch,
     ) -> Result<(), ErrorCode> {
-        let producer = Producer {
-            id: batch.producer_id,
-            epoch: batch.producer_epoch,
-        };
+        let producer = Producer { id: batch.producer_id, epoch: batch.producer_epoch };
         let session = self.session(name, producer, now)?;
         let State::Open { held, .. } = &mut session.state else {
             return Err(ErrorCode::InvalidTxnState);
@@ -153,11 +143,7 @@ impl Transactions {
         let next = sequence_after(batch.base_sequence, batch.record_count);
         session.next_sequences.insert(place, next);
         held.bytes += size(&batch);
-        held.writes.push(Write {
-            place,
-            stamp,
-            batch,
-        });
+        held.writes.push(Write { place, stamp, batch });
         Ok(())
     }
 
@@ -177,9 +163,7 @@ impl Transactions {
         if !held.groups.contains(group) {
             return Err(ErrorCode::InvalidTxnState);
         }
-        let named = positions
-            .into_iter()
-            .map(|(place, position)| ((group.to_owned(), place), position));
+        let named = positions.into_iter().map(|(place, position)| ((group.to_owned(), place), position));
         held.positions.extend(named);
         Ok(())
     }
@@ -194,9 +178,7 @@ impl Transactions {
         outcome: Outcome,
     ) -> Result<Option<Held>, ErrorCode> {
         let session = self.session(name, producer, now)?;
-        let ended = State::Idle {
-            ended: Some(outcome),
-        };
+        let ended = State::Idle { ended: Some(outcome) };
         match mem::replace(&mut session.state, ended) {
             State::Open { held, .. } => Ok((outcome == Outcome::Commit).then_some(held)),
             State::Idle { ended: Some(before) } if before == outcome => Ok(None),
@@ -217,18 +199,10 @@ impl Transactions {
         self.sessions.retain(|_, session| !session.is_expired(now));
     }
 
-    fn open(
-        &mut self,
-        name: &str,
-        producer: Producer,
-        now: Instant,
-    ) -> Result<&mut Held, ErrorCode> {
+    fn open(&mut self, name: &str, producer: Producer, now: Instant) -> Result<&mut Held, ErrorCode> {
         let session = self.session(name, producer, now)?;
         if let State::Idle { .. } = session.state {
-            session.state = State::Open {
-                since: now,
-                held: Held::default(),
-            };
+            session.state = State::Open { since: now, held: Held::default() };
         }
         match &mut session.state {
             State::Open { held, .. } => Ok(held),
@@ -236,23 +210,11 @@ impl Transactions {
         }
     }
 
-    fn session(
-        &mut self,
-        name: &str,
-        producer: Producer,
-        now: Instant,
-    ) -> Result<&mut Session, ErrorCode> {
-        if self
-            .sessions
-            .get(name)
-            .is_some_and(|session| session.is_expired(now))
-        {
+    fn session(&mut self, name: &str, producer: Producer, now: Instant) -> Result<&mut Session, ErrorCode> {
+        if self.sessions.get(name).is_some_and(|session| session.is_expired(now)) {
             self.sessions.remove(name);
         }
-        self.sessions
-            .get_mut(name)
-            .filter(|session| session.producer == producer)
-            .ok_or(ErrorCode::ProducerFenced)
+        self.sessions.get_mut(name).filter(|session| session.producer == producer).ok_or(ErrorCode::ProducerFenced)
     }
 }
 
@@ -272,10 +234,7 @@ mod tests {
     use super::*;
 
     const PRODUCER: Producer = Producer { id: 4, epoch: 2 };
-    const PLACE: Place = Place {
-        topic: Uuid::nil(),
-        partition: 0,
-    };
+    const PLACE: Place = Place { topic: Uuid::nil(), partition: 0 };
 
     fn batch(base_sequence: i32) -> Batch {
         Batch {
@@ -291,9 +250,7 @@ mod tests {
     fn opened(now: Instant) -> Transactions {
         let mut transactions = Transactions::default();
         transactions.start("t", PRODUCER, Duration::from_secs(10));
-        transactions
-            .add_partitions("t", PRODUCER, now, [PLACE])
-            .unwrap();
+        transactions.add_partitions("t", PRODUCER, now, [PLACE]).unwrap();
         transactions
     }
 
@@ -302,9 +259,7 @@ mod tests {
         let now = Instant::now();
         for (outcome, writes) in [(Outcome::Commit, Some(1)), (Outcome::Abort, None)] {
             let mut transactions = opened(now);
-            transactions
-                .hold_batch("t", now, PLACE, Stamp::Producer, batch(0))
-                .unwrap();
+            transactions.hold_batch("t", now, PLACE, Stamp::Producer, batch(0)).unwrap();
 
             let held = transactions.end("t", PRODUCER, now, outcome).unwrap();
 
@@ -316,18 +271,14 @@ mod tests {
     fn a_batch_sent_twice_is_held_once_and_a_gap_is_refused() {
         let now = Instant::now();
         let mut transactions = opened(now);
-        let mut hold =
-            |sequence| transactions.hold_batch("t", now, PLACE, Stamp::Producer, batch(sequence));
+        let mut hold = |sequence| transactions.hold_batch("t", now, PLACE, Stamp::Producer, batch(sequence));
 
         assert_eq!(hold(0), Ok(()));
         assert_eq!(hold(0), Ok(()));
         assert_eq!(hold(4), Err(ErrorCode::OutOfOrderSequenceNumber));
         assert_eq!(hold(2), Ok(()));
 
-        let held = transactions
-            .end("t", PRODUCER, now, Outcome::Commit)
-            .unwrap()
-            .unwrap();
+        let held = transactions.end("t", PRODUCER, now, Outcome::Commit).unwrap().unwrap();
         assert_eq!(held.writes.len(), 2);
     }
 
@@ -335,15 +286,9 @@ mod tests {
     fn sequences_go_on_after_an_abort() {
         let now = Instant::now();
         let mut transactions = opened(now);
-        transactions
-            .hold_batch("t", now, PLACE, Stamp::Producer, batch(0))
-            .unwrap();
-        transactions
-            .end("t", PRODUCER, now, Outcome::Abort)
-            .unwrap();
-        transactions
-            .add_partitions("t", PRODUCER, now, [PLACE])
-            .unwrap();
+        transactions.hold_batch("t", now, PLACE, Stamp::Producer, batch(0)).unwrap();
+        transactions.end("t", PRODUCER, now, Outcome::Abort).unwrap();
+        transactions.add_partitions("t", PRODUCER, now, [PLACE]).unwrap();
 
         let next = transactions.hold_batch("t", now, PLACE, Stamp::Producer, batch(2));
 
@@ -354,10 +299,7 @@ mod tests {
     fn an_older_life_is_fenced() {
         let now = Instant::now();
         let mut transactions = opened(now);
-        let newer = Producer {
-            epoch: 3,
-            ..PRODUCER
-        };
+        let newer = Producer { epoch: 3, ..PRODUCER };
 
         transactions.start("t", newer, Duration::from_secs(10));
 
@@ -370,12 +312,7 @@ mod tests {
         let now = Instant::now();
         let mut transactions = opened(now);
 
-        let late = transactions.end(
-            "t",
-            PRODUCER,
-            now + Duration::from_secs(11),
-            Outcome::Commit,
-        );
+        let late = transactions.end("t", PRODUCER, now + Duration::from_secs(11), Outcome::Commit);
 
         assert!(matches!(late, Err(ErrorCode::ProducerFenced)));
     }

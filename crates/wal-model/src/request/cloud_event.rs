@@ -1,7 +1,5 @@
 //! Form 2: CloudEvents binary mode. The value is the payload, byte for byte; the attributes are headers.
 
-use bytes::Bytes;
-
 use super::json::{Found, find_in_payload};
 use super::{Request, Write, Writes};
 use crate::code::{Code, Refusal};
@@ -12,10 +10,9 @@ use crate::wire;
 
 pub(super) fn decode(record: &InRecord, correlation_fields: &[String]) -> (Option<Id>, Result<Request, Refusal>) {
     let request_id = request_id(&record.headers);
-    let request = match &request_id {
-        Ok(id) => request(record, id.clone(), correlation_fields),
-        Err(refusal) => Err(refusal.clone()),
-    };
+    let request = super::refuse_structured(&record.headers)
+        .and_then(|()| request_id.clone())
+        .and_then(|id| request(record, id, correlation_fields));
     (request_id.ok(), request)
 }
 
@@ -50,7 +47,6 @@ fn refuse_unknown(headers: &[Header]) -> Result<(), Refusal> {
 
 fn request(record: &InRecord, request_id: Id, correlation_fields: &[String]) -> Result<Request, Refusal> {
     let headers = &record.headers;
-    super::refuse_structured(record)?;
     let version = required(headers, wire::CE_SPECVERSION)?;
     if version != wire::SPEC_VERSION {
         return Err(invalid(format_args!("{} is `{version}`, only 1.0 is known", wire::CE_SPECVERSION)));
@@ -86,7 +82,7 @@ fn write(record: &InRecord, correlation_fields: &[String]) -> Result<Write, Refu
             .map_err(|wrong| Refusal::new(Code::HeaderInvalid, format_args!("{} {wrong}", wire::CONTENT_TYPE)))?;
     }
     // A CloudEvent without data has no value; its payload is empty, and never sent as a null.
-    let payload = record.value.clone().unwrap_or_else(Bytes::new);
+    let payload = record.value.clone().unwrap_or_default();
     let found = match content_type {
         Some(media_type) if is_json(media_type) => find_in_payload(&payload, correlation_fields),
         _ => Found::default(),

@@ -4,22 +4,23 @@ use std::borrow::Cow;
 use std::fmt;
 
 use bytes::Bytes;
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::error::Category;
+use serde_json::value::RawValue;
 
 use super::{BATCH_LEN, Request, Write, Writes};
 use crate::code::{Code, Refusal};
 use crate::lifecycle::{Requested, Seconds};
 use crate::name::Id;
 use crate::record::InRecord;
-use crate::wire::{self, LifecycleJson, MemberJson, Object, RequestIdJson, RequestJson, UserContextJson};
+use crate::wire::{self, LifecycleJson, MemberJson, Members, Object, RequestJson, UserContextJson};
 
 pub(super) fn decode(record: &InRecord, correlation_fields: &[String]) -> (Option<Id>, Result<Request, Refusal>) {
     let value = match &record.value {
         Some(value) if !value.is_empty() => value,
         _ => return (None, Err(Refusal::new(Code::EmptyRequest, "the record has no value"))),
     };
-    let parsed = super::refuse_structured(record)
+    let parsed = super::refuse_structured(&record.headers)
         .and_then(|()| refuse_reserved(record))
         .and_then(|()| serde_json::from_slice::<Object<RequestJson<'_>>>(value).map_err(|error| wrong_json(&error)));
     match parsed {
@@ -31,10 +32,11 @@ pub(super) fn decode(record: &InRecord, correlation_fields: &[String]) -> (Optio
     }
 }
 
-/// A request may be wrong in everything but the name it gave itself; the receipt should still carry that.
+/// A request may be wrong in everything but the name it gave itself; the receipt should still carry that. What stands before
+/// the place where the JSON breaks is readable.
 fn lenient_request_id(value: &[u8]) -> Option<Id> {
-    let Object(json) = serde_json::from_slice::<Object<RequestIdJson>>(value).ok()?;
-    Id::parse(json.request_id.as_deref()?).ok()
+    let (ids, _) = ids_at_the_top(value, &[wire::REQUEST_ID]);
+    ids.into_iter().flatten().next()
 }
 
 fn refuse_reserved(record: &InRecord) -> Result<(), Refusal> {
@@ -123,17 +125,16 @@ fn refuse_single_fields(member: &MemberJson<'_>) -> Result<(), Refusal> {
 }
 
 fn batch<'a>(
-    entries: Vec<Object<MemberJson<'a>>>,
+    Members { kept, count }: Members<'a>,
     write: impl Fn(MemberJson<'a>) -> Result<Write, Refusal>,
 ) -> Result<Vec<Write>, Refusal> {
-    if entries.is_empty() || entries.len() > BATCH_LEN {
-        let message = format!("the batch has {} entries, 1 to {BATCH_LEN} are allowed", entries.len());
+    if !(1..=BATCH_LEN).contains(&count) {
+        let message = format!("the batch has {count} entries, 1 to {BATCH_LEN} are allowed");
         return Err(Refusal::new(Code::BatchInvalid, message));
     }
-    entries
-        .into_iter()
+    kept.into_iter()
         .enumerate()
-        .map(|(index, Object(member))| {
+        .map(|(index, member)| {
             if member.idempotency_key.is_some() || member.request_id.is_some() {
                 let message = format!("entry {index} has an id of its own; ids belong to the batch as a whole");
                 return Err(Refusal::new(Code::BatchInvalid, message));
@@ -164,39 +165,46 @@ fn write(member: MemberJson<'_>, value: &Bytes, correlation_fields: &[String]) -
     })
 }
 
-fn lifecycle(json: LifecycleJson) -> Result<Requested, Refusal> {
-    let seconds = |field: &str, number: Option<serde_json::Number>| -> Result<Option<Seconds>, Refusal> {
-        number
-            .map(|number| {
-                wire::seconds(&number).ok_or_else(|| {
-                    super::lifecycle_refusal(format_args!(
-                        "{field} is {number}; it must be seconds, 0 or more, with at most three decimals"
-                    ))
-                })
-            })
-            .transpose()
-    };
-    let retry_count = json
-        .retry_count
-        .map(|number| {
-            number.as_u64().and_then(|count| u32::try_from(count).ok()).ok_or_else(|| {
-                super::lifecycle_refusal(format_args!("retry_count is {number}; it must be a whole number, 0 or more"))
-            })
-        })
-        .transpose()?;
+fn lifecycle(json: LifecycleJson<'_>) -> Result<Requested, Refusal> {
     let requested = Requested {
-        retry_count,
-        delay: seconds("delay", json.delay)?,
-        backoff: word("backoff", json.backoff.as_deref())?,
-        ttl: seconds("ttl", json.ttl)?,
-        priority: word("priority", json.priority.as_deref())?,
+        retry_count: number("retry_count", json.retry_count, "a whole number, 0 or more", |text| text.parse().ok())?,
+        delay: number("delay", json.delay, SECONDS, seconds)?,
+        backoff: word("backoff", json.backoff)?,
+        ttl: number("ttl", json.ttl, SECONDS, seconds)?,
+        priority: word("priority", json.priority)?,
     };
     requested.check().map_err(super::lifecycle_refusal)?;
     Ok(requested)
 }
 
-fn word<T: std::str::FromStr<Err: fmt::Display>>(field: &str, text: Option<&str>) -> Result<Option<T>, Refusal> {
-    text.map(|text| text.parse().map_err(|error| super::lifecycle_refusal(format_args!("{field} {error}")))).transpose()
+const SECONDS: &str = "seconds, 0 or more, with at most three decimals";
+
+fn seconds(text: &str) -> Option<Seconds> {
+    Seconds::from_number(text.parse().ok()?).ok()
+}
+
+/// A value that must be a JSON number. serde has seen that it is JSON, of which only a number parses as one.
+fn number<T>(
+    field: &str,
+    raw: Option<&RawValue>,
+    expected: &str,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Result<Option<T>, Refusal> {
+    raw.map(RawValue::get)
+        .map(|text| {
+            let refusal = || super::lifecycle_refusal(format_args!("{field} is {text}; it must be {expected}"));
+            parse(text).ok_or_else(refusal)
+        })
+        .transpose()
+}
+
+fn word<T: std::str::FromStr<Err: fmt::Display>>(field: &str, raw: Option<&RawValue>) -> Result<Option<T>, Refusal> {
+    raw.map(|raw| {
+        // What is no text is no known word either.
+        let text: String = serde_json::from_str(raw.get()).unwrap_or_default();
+        text.parse().map_err(|error| super::lifecycle_refusal(format_args!("{field} {error}")))
+    })
+    .transpose()
 }
 
 /// What a JSON payload says of itself.
@@ -206,23 +214,35 @@ pub(super) struct Found {
     pub correlation_id: Option<Id>,
 }
 
-/// Looks at the top level of a JSON payload only, at any depth below it without recursion. What cannot be read or used as an
-/// id is as if it were not there: a payload is the caller's business.
+/// Looks at the top level of a JSON payload only. What cannot be read or used as an id is as if it were not there: a payload is
+/// the caller's business.
 pub(super) fn find_in_payload(payload: &[u8], correlation_fields: &[String]) -> Found {
-    let mut strings: Vec<Option<Id>> = vec![None; correlation_fields.len()];
-    let mut operation = None;
-    let mut deserializer = serde_json::Deserializer::from_slice(payload);
-    let top = Top { correlation_fields, strings: &mut strings, operation: &mut operation };
-    if deserializer.deserialize_map(top).is_err() {
-        return Found::default();
-    }
-    Found { operation, correlation_id: strings.into_iter().flatten().next() }
+    let names: Vec<&str> =
+        std::iter::once(wire::OPERATION).chain(correlation_fields.iter().map(String::as_str)).collect();
+    let (ids, Whole::Yes) = ids_at_the_top(payload, &names) else { return Found::default() };
+    let mut ids = ids.into_iter();
+    Found { operation: ids.next().flatten(), correlation_id: ids.flatten().next() }
+}
+
+/// Whether a text is one whole JSON object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whole {
+    Yes,
+    No,
+}
+
+/// The usable ids under some names at the top level of a JSON object, as far as it can be read. What lies deeper is skipped
+/// without recursion, so no depth of nesting can end the process.
+fn ids_at_the_top(json: &[u8], names: &[&str]) -> (Vec<Option<Id>>, Whole) {
+    let mut ids = vec![None; names.len()];
+    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    let read = deserializer.deserialize_map(Top { names, ids: &mut ids }).and_then(|()| deserializer.end());
+    (ids, if read.is_ok() { Whole::Yes } else { Whole::No })
 }
 
 struct Top<'a> {
-    correlation_fields: &'a [String],
-    strings: &'a mut [Option<Id>],
-    operation: &'a mut Option<Id>,
+    names: &'a [&'a str],
+    ids: &'a mut [Option<Id>],
 }
 
 impl<'de> Visitor<'de> for Top<'_> {
@@ -233,33 +253,28 @@ impl<'de> Visitor<'de> for Top<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(name) = map.next_key::<Cow<'_, str>>()? {
-            let wanted = self.correlation_fields.iter().position(|field| *field == name);
-            if name != "operation" && wanted.is_none() {
+        // A key is read raw: one that is no Unicode (a lone surrogate) must not hide its neighbours.
+        while let Some(key) = map.next_key::<&RawValue>()? {
+            let key = unescaped(key.get());
+            let is_wanted = |name: &&str| key.as_deref() == Some(*name);
+            if !self.names.iter().any(is_wanted) {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             }
-            let id = map.next_value_seed(MaybeId)?;
-            if name == "operation" {
-                self.operation.clone_from(&id);
-            }
-            if let Some(wanted) = wanted {
-                self.strings[wanted] = id;
-            }
+            let id = usable_id(map.next_value::<&RawValue>()?.get());
+            let wanted = self.names.iter().zip(&mut *self.ids).filter(|(name, _)| is_wanted(name));
+            wanted.for_each(|(_, slot)| slot.clone_from(&id));
         }
         Ok(())
     }
 }
 
-/// A string that can serve as an id; anything else is skipped.
-struct MaybeId;
+/// The text of a JSON string; `None` if it is no Unicode or no string.
+fn unescaped(raw: &str) -> Option<Cow<'_, str>> {
+    let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
+    if inner.contains('\\') { serde_json::from_str(raw).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(inner)) }
+}
 
-impl<'de> DeserializeSeed<'de> for MaybeId {
-    type Value = Option<Id>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<Id>, D::Error> {
-        let raw: &serde_json::value::RawValue = serde::Deserialize::deserialize(deserializer)?;
-        let text: Option<String> = serde_json::from_str(raw.get()).ok();
-        Ok(text.and_then(|text| Id::parse(&text).ok()))
-    }
+fn usable_id(raw: &str) -> Option<Id> {
+    Id::parse(&unescaped(raw)?).ok()
 }

@@ -100,6 +100,9 @@ pub trait Handler: Send + Sync + 'static {
     /// await, when a partition of the batch moved away or the process stops. What it returns is published, together with the
     /// batch's offsets, in one transaction.
     fn handle(&self, batch: &Batch) -> impl Future<Output = Result<Vec<OutRecord>, CannotGoOn>> + Send;
+
+    /// A batch was given up; what was believed of the brokers may have been wrong.
+    fn given_up(&self) {}
 }
 
 /// Who wants to know how the loop is doing. All calls are quick.
@@ -273,15 +276,9 @@ impl Poller {
                 Phase::Rewinding { not_before } if Instant::now() >= not_before => self.rewind()?,
                 waiting => waiting,
             };
-            if !matches!(phase, Phase::Idle) || !self.source_has_more() {
-                self.wake.wait(REST);
-            }
+            // An idle look found nothing, a busy one must wait: either way something will wake this thread.
+            self.wake.wait(REST);
         }
-    }
-
-    /// After an idle look found nothing there is nothing to do until something wakes this thread.
-    fn source_has_more(&self) -> bool {
-        false
     }
 
     /// Takes in what the work thread said.
@@ -290,6 +287,7 @@ impl Poller {
             Err(TryRecvError::Empty) => Ok(phase),
             Err(TryRecvError::Disconnected) => Err(Error::Fatal("the work thread ended".to_owned())),
             Ok(Done::Ready) => {
+                self.source.identify(self.start_timeout).map_err(fatal)?;
                 self.source.subscribe()?;
                 Ok(Phase::Idle)
             }
@@ -383,6 +381,9 @@ impl<H: Handler> Worker<H> {
                 let done = self.process(&work);
                 drop(work);
                 failures = if matches!(done, Done::Again(_)) { failures + 1 } else { 0 };
+                if failures > 0 {
+                    self.handler.given_up();
+                }
                 // Committed offsets are final only when no older transaction is open.
                 if failures > 0 && !(self.rest(failures) && self.get_ready()) {
                     break;

@@ -73,10 +73,6 @@ pub(crate) struct Context {
 }
 
 impl ClientContext for Context {
-    fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, message: &str) {
-        crate::kafka::log(level, facility, message);
-    }
-
     fn error(&self, error: KafkaError, reason: &str) {
         debug!(target: "librdkafka", %error, reason, "client error");
     }
@@ -272,21 +268,23 @@ impl Source {
         let consumer = Arc::new(consumer);
         let is_first = consumer.context().consumer.set(Arc::downgrade(&consumer)).is_ok();
         assert!(is_first, "a new context has no consumer yet");
-        let cluster = consumer.client().fetch_cluster_id(ANSWER_TIMEOUT).unwrap_or_default();
         Ok(Source {
             queues: HashMap::new(),
             turns: vec![Vec::new(); topics.len()],
             shares: lanes.iter().map(|(_, share)| *share).collect(),
             lanes: topics,
-            cluster: Arc::from(cluster),
+            cluster: Arc::from(""),
             last_bytes: 0,
             consumer,
         })
     }
 
-    /// The cluster's own id; empty where it could not be had.
-    pub(crate) fn cluster(&self) -> &Arc<str> {
-        &self.cluster
+    /// Learns the cluster's own id, without which a record has no identity.
+    pub(crate) fn identify(&mut self, limit: Duration) -> Result<(), Unreadable> {
+        let id = self.consumer.client().fetch_cluster_id(limit).filter(|id| !id.is_empty());
+        let id = id.ok_or_else(|| Unreadable::Fatal("the brokers do not tell their cluster's id".to_owned()))?;
+        self.cluster = Arc::from(id);
+        Ok(())
     }
 
     pub(crate) fn subscribe(&self) -> Result<(), KafkaError> {

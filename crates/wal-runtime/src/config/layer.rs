@@ -29,7 +29,7 @@ const FILE_OPTIONS: [&str; 3] = [
     "sasl.oauthbearer.assertion.private.key.file",
 ];
 
-/// Values that have passed the check, and what did not.
+/// Reads layers and keeps what was wrong in them, so that all of it can be told at once.
 pub(super) struct Layers<'a> {
     schema: &'a Schema,
     problems: Vec<Problem>,
@@ -164,7 +164,7 @@ impl<'a> Layers<'a> {
 
     /// Our variables by the key they set. In the order of their names, so that problems come in the same order every time.
     fn variables(&mut self, variables: impl Iterator<Item = (String, String)>) -> BTreeMap<String, Variable> {
-        let mut ours: Vec<_> = variables.filter(|(name, _)| name.to_ascii_lowercase().starts_with(PREFIX)).collect();
+        let mut ours: Vec<_> = variables.filter(|(name, _)| is_ours(name)).collect();
         ours.sort();
         let mut by_key = BTreeMap::<String, Variable>::new();
         for (name, value) in ours {
@@ -191,10 +191,10 @@ impl<'a> Layers<'a> {
         let name = dotted(variable);
         if let Some(option) = name.strip_prefix(OPTIONS) {
             let whole = option.replace('_', ".");
-            return Some(match whole.strip_suffix(".file").filter(|_| !FILE_OPTIONS.contains(&whole.as_str())) {
-                Some(option) => (format!("{OPTIONS}{}", with_underscore(option)), VariableKind::FileName),
-                None => (format!("{OPTIONS}{}", with_underscore(&whole)), VariableKind::Value),
-            });
+            let file = whole.strip_suffix(".file").filter(|_| !FILE_OPTIONS.contains(&whole.as_str()));
+            let kind = if file.is_some() { VariableKind::FileName } else { VariableKind::Value };
+            let option = with_underscore(file.unwrap_or(&whole));
+            return (!option.is_empty()).then(|| (format!("{OPTIONS}{option}"), kind));
         }
         let is_key = |name: &str| matches!(self.schema.place(name), Place::Key(_) | Place::Free(..));
         match name.strip_suffix(FILE_SUFFIX) {
@@ -233,6 +233,11 @@ impl<'a> Layers<'a> {
     fn wrong_type(&mut self, key: &str, origin: &str, expected: String) {
         self.problems.push(Problem::WrongType { key: key.to_owned(), origin: origin.to_owned(), expected });
     }
+}
+
+/// Whether a variable is meant for us, rightly spelled or not.
+pub(super) fn is_ours(variable: &str) -> bool {
+    variable.to_ascii_lowercase().starts_with(PREFIX)
 }
 
 /// `WAL__SEAL__SIGNING_KEY` as `seal.signing_key`.

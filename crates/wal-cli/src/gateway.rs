@@ -1,0 +1,127 @@
+//! The gateway as the commands see it: questions over HTTP, answers as they were sent, errors with their code.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+use wal_model::{Code, LogId, Tenant};
+
+use crate::problem::{Exit, Problem};
+
+/// Longer than the gateway itself lets an answer take.
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A gateway to ask.
+#[derive(Clone, Debug)]
+pub struct Gateway {
+    base: String,
+    http: reqwest::Client,
+}
+
+/// Some entries, each as it was sent, and where the next ones begin.
+#[derive(Debug, Deserialize)]
+pub struct Page {
+    /// The entries.
+    pub entries: Vec<Box<RawValue>>,
+    /// What to ask for the next page with.
+    pub next_page_token: Option<String>,
+}
+
+/// What the gateway says of an error, RFC 9457.
+#[derive(Deserialize)]
+struct ProblemDetails {
+    detail: String,
+    code: String,
+}
+
+impl Gateway {
+    /// The gateway at `http://host:port`; a bare `host:port` will do.
+    pub fn at(url: &str) -> Result<Gateway, Problem> {
+        let base = url.trim_end_matches('/');
+        let base = if base.contains("://") { base.to_owned() } else { format!("http://{base}") };
+        if reqwest::Url::parse(&base).is_err() {
+            return Err(Problem::usage(format!("read the gateway's address `{url}`")).hint("such as http://127.0.0.1:8080"));
+        }
+        // It listens on loopback, where no proxy leads.
+        let http = reqwest::Client::builder().no_proxy().timeout(TIMEOUT).build();
+        let http = http.map_err(|error| Problem::of(Exit::Failed, "WAL_FAILED", &error))?;
+        Ok(Gateway { base, http })
+    }
+
+    /// Where it is.
+    pub fn url(&self) -> &str {
+        &self.base
+    }
+
+    /// One entry; `None` if it is not there (yet).
+    pub async fn entry(&self, log_id: &LogId, tenant: Option<&Tenant>) -> Result<Option<Box<RawValue>>, Problem> {
+        let query: Vec<_> = tenant.map(|tenant| ("tenant", tenant.as_str())).into_iter().collect();
+        self.get(&format!("/v1/entries/{log_id}"), &query).await
+    }
+
+    /// A page of entries.
+    pub async fn entries(&self, query: &[(&str, &str)]) -> Result<Page, Problem> {
+        let page = self.get("/v1/entries", query).await?;
+        Ok(page.unwrap_or(Page { entries: Vec::new(), next_page_token: None }))
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<Option<T>, Problem> {
+        let request = self.http.get(format!("{}{path}", self.base)).query(query);
+        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let status = response.status();
+        let body = response.bytes().await.map_err(|error| self.unreachable(&error))?;
+        if status.is_success() {
+            return serde_json::from_slice(&body).map(Some).map_err(|error| self.not_a_gateway(&error.to_string()));
+        }
+        match serde_json::from_slice::<ProblemDetails>(&body) {
+            Ok(details) if details.code == Code::EntryNotFound.as_str() => Ok(None),
+            Ok(details) => Err(refused(details)),
+            Err(_) => Err(self.not_a_gateway(&format!("it answered {status}"))),
+        }
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> Problem {
+        let what = format!("ask the gateway at {}", self.base);
+        let hint = "start `wal dev`, or say where the gateway is: --gateway http://host:port";
+        let error = error as &(dyn std::error::Error + 'static);
+        // reqwest's own words only say that sending failed; what it rests on says why.
+        Problem::new(Exit::Failed, "WAL_GATEWAY_UNREACHABLE", what).because(error.source().unwrap_or(error)).hint(hint)
+    }
+
+    fn not_a_gateway(&self, why: &str) -> Problem {
+        let what = format!("understand what answers at {}: {why}", self.base);
+        Problem::new(Exit::Failed, "WAL_GATEWAY_UNREACHABLE", what).hint("is that the gateway? See --gateway")
+    }
+}
+
+fn refused(details: ProblemDetails) -> Problem {
+    let code = Code::parse(&details.code);
+    let exit = match code {
+        Some(Code::QueryInvalid | Code::IdInvalid) => Exit::Usage,
+        _ => Exit::Failed,
+    };
+    let problem = Problem::new(exit, details.code, format!("get an answer: {}", details.detail));
+    if code.is_some_and(Code::is_retryable) { problem.hint("the same again, a little later") } else { problem }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_taken_as_people_write_them() {
+        assert_eq!(Gateway::at("127.0.0.1:8080").unwrap().url(), "http://127.0.0.1:8080");
+        assert_eq!(Gateway::at("http://gateway:1/").unwrap().url(), "http://gateway:1");
+        assert_eq!(Gateway::at("http://").unwrap_err().exit(), Exit::Usage);
+    }
+
+    #[tokio::test]
+    async fn a_gateway_that_is_not_there_is_named() {
+        // A port that was free a moment ago and that nobody is told of.
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let problem = Gateway::at(&free.to_string()).unwrap().entries(&[]).await.unwrap_err();
+        assert!(problem.json().contains("WAL_GATEWAY_UNREACHABLE"), "{}", problem.json());
+        assert!(problem.json().contains(&free.to_string()));
+    }
+}

@@ -1,0 +1,30 @@
+//! Whether the writer has its partitions.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use wal_runtime::batch_loop::Observer;
+
+/// Set once, when the group has given the writer its partitions.
+#[derive(Clone, Debug)]
+pub struct Ready(Arc<watch::Sender<bool>>);
+
+impl Default for Ready {
+    fn default() -> Ready {
+        Ready(Arc::new(watch::Sender::new(false)))
+    }
+}
+
+impl Ready {
+    /// Waits for it.
+    pub async fn wait(&mut self) {
+        // An error would mean that the sender is gone, and we hold it.
+        let _ = self.0.subscribe().wait_for(|is_ready| *is_ready).await;
+    }
+}
+
+impl Observer for Ready {
+    fn assigned(&self) {
+        self.0.send_replace(true);
+    }
+}

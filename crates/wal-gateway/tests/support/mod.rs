@@ -1,0 +1,252 @@
+//! A gateway on a port of its own, entries to put into its store, and stores that fail.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde_json::Value;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+use wal_gateway::Gateway;
+use wal_model::entry::Answers;
+use wal_model::id::Identity;
+use wal_model::status::{Event, State};
+use wal_model::{ContentHash, Coordinates, Entry, EntryKey, Id, Lifecycle, LogId, Namespace, Tenant, Timestamp, Topic};
+use wal_store::{After, Applied, EntryStore, Error, Inserted, Page, Query, Range, StoreId};
+
+/// 2024-12-01T10:00:00Z and some seconds.
+pub fn at(second: u64) -> Timestamp {
+    Timestamp::from_millis(1_733_047_200_000).unwrap().saturating_add(Duration::from_secs(second))
+}
+
+/// Makes entries of one namespace. Entries have a time in common by fours, so that their keys decide the order, too.
+pub struct Entries {
+    namespace: Namespace,
+    tenant: Option<Tenant>,
+    next: AtomicI64,
+}
+
+impl Entries {
+    pub fn new(namespace: &str) -> Entries {
+        Entries { namespace: Namespace::parse(namespace).unwrap(), tenant: None, next: AtomicI64::new(0) }
+    }
+
+    pub fn tenant(self, tenant: &str) -> Entries {
+        Entries { tenant: Some(Tenant::parse(tenant).unwrap()), ..self }
+    }
+
+    pub fn make(&self, change: impl FnOnce(&mut Entry)) -> Entry {
+        let origin = self.origin();
+        let tenant = self.tenant.as_ref();
+        let key = EntryKey::of(tenant, &self.namespace, &Identity::Record(origin.clone()), 0);
+        self.entry(key, origin, change)
+    }
+
+    pub fn identified(&self, idempotency_key: &str, index: u32, change: impl FnOnce(&mut Entry)) -> Entry {
+        let identity = Identity::IdempotencyKey(Id::parse(idempotency_key).unwrap());
+        let key = EntryKey::of(self.tenant.as_ref(), &self.namespace, &identity, index);
+        self.entry(key, self.origin(), change)
+    }
+
+    fn origin(&self) -> Coordinates {
+        let offset = self.next.fetch_add(1, Ordering::Relaxed);
+        let (cluster, topic) = (Arc::from("cluster"), Topic::parse("wal.ingress").unwrap());
+        Coordinates { cluster, topic, partition: 3, offset, time: at(offset.unsigned_abs() / 4) }
+    }
+
+    fn entry(&self, key: EntryKey, origin: Coordinates, change: impl FnOnce(&mut Entry)) -> Entry {
+        let lifecycle = Lifecycle::default();
+        let mut entry = Entry {
+            log_id: LogId::new(self.namespace.clone(), origin.time, key),
+            target: Topic::parse("target").unwrap(),
+            lifecycle,
+            answers: Answers::Expected,
+            tenant: self.tenant.clone(),
+            user: None,
+            operation: None,
+            correlation_id: None,
+            request_id: None,
+            idempotency_key: None,
+            deliver_at: None,
+            ordering_key: None,
+            content_type: Some("application/json".into()),
+            payload: Bytes::from_static(b"{}"),
+            headers: Vec::new(),
+            request_hash: ContentHash::of(b""),
+            batch: None,
+            state: State::first(key.derive("pending"), origin.time, lifecycle.ttl.duration()),
+            origin,
+        };
+        change(&mut entry);
+        entry
+    }
+}
+
+/// Entries in memory, in order.
+pub struct MemoryStore {
+    entries: Vec<Entry>,
+    hold: Option<Arc<Hold>>,
+}
+
+/// Holds back what a store has to say.
+#[derive(Default)]
+pub struct Hold {
+    /// A question has come in.
+    pub asked: Notify,
+    /// It may be answered.
+    pub go_on: Notify,
+}
+
+impl MemoryStore {
+    pub fn of(entries: impl IntoIterator<Item = Entry>) -> MemoryStore {
+        let mut entries: Vec<Entry> = entries.into_iter().collect();
+        entries.sort_by_key(|entry| (entry.timestamp(), entry.key()));
+        MemoryStore { entries, hold: None }
+    }
+
+    /// Answers each `get` only when it is told to.
+    pub fn held(self, hold: &Arc<Hold>) -> MemoryStore {
+        MemoryStore { hold: Some(Arc::clone(hold)), ..self }
+    }
+}
+
+#[async_trait]
+impl EntryStore for MemoryStore {
+    fn id(&self) -> StoreId {
+        StoreId(Uuid::nil())
+    }
+
+    async fn insert(&self, _: &[Entry]) -> Result<Vec<Inserted>, Error> {
+        panic!("the gateway only reads")
+    }
+
+    async fn get(&self, keys: &[EntryKey]) -> Result<Vec<Option<Entry>>, Error> {
+        if let Some(hold) = &self.hold {
+            hold.asked.notify_one();
+            hold.go_on.notified().await;
+        }
+        let find = |key: &EntryKey| self.entries.iter().find(|entry| entry.key() == *key).cloned();
+        Ok(keys.iter().map(find).collect())
+    }
+
+    async fn scan(&self, query: &Query, after: Option<After>, limit: usize) -> Result<Page, Error> {
+        let in_range = |range: &Range, entry: &Entry| (range.from..range.to).contains(&entry.timestamp());
+        let matches = |entry: &&Entry| match query {
+            Query::Namespace { namespace, range } => entry.namespace() == namespace && in_range(range, entry),
+            Query::Tenant { tenant, namespace, range } => {
+                entry.tenant.as_ref() == Some(tenant) && entry.namespace() == namespace && in_range(range, entry)
+            }
+            Query::Request { tenant, request_id } => {
+                entry.tenant == *tenant && entry.request_id.as_ref() == Some(request_id)
+            }
+            Query::Correlation { .. } | Query::Status { .. } => panic!("the gateway does not ask this"),
+        };
+        let place = |entry: &Entry| After { timestamp: entry.timestamp(), key: entry.key() };
+        let rest = self.entries.iter().filter(matches).filter(|entry| after.is_none_or(|after| place(entry) > after));
+        let mut entries: Vec<Entry> = rest.take(limit + 1).cloned().collect();
+        let is_last = entries.len() <= limit;
+        entries.truncate(limit);
+        let next = if is_last { None } else { entries.last().map(place) };
+        Ok(Page { entries, next })
+    }
+
+    async fn apply(&self, _: &[(EntryKey, Event)]) -> Result<Vec<Applied>, Error> {
+        panic!("the gateway only reads")
+    }
+
+    async fn expired(&self, _: Timestamp, _: Option<(Timestamp, EntryKey)>, _: usize) -> Result<Vec<Entry>, Error> {
+        panic!("the gateway does not ask this")
+    }
+}
+
+/// A store that fails whatever it is asked.
+pub struct Faulty(pub fn() -> Error);
+
+#[async_trait]
+impl EntryStore for Faulty {
+    fn id(&self) -> StoreId {
+        StoreId(Uuid::nil())
+    }
+
+    async fn insert(&self, _: &[Entry]) -> Result<Vec<Inserted>, Error> {
+        Err(self.0())
+    }
+
+    async fn get(&self, _: &[EntryKey]) -> Result<Vec<Option<Entry>>, Error> {
+        Err(self.0())
+    }
+
+    async fn scan(&self, _: &Query, _: Option<After>, _: usize) -> Result<Page, Error> {
+        Err(self.0())
+    }
+
+    async fn apply(&self, _: &[(EntryKey, Event)]) -> Result<Vec<Applied>, Error> {
+        Err(self.0())
+    }
+
+    async fn expired(&self, _: Timestamp, _: Option<(Timestamp, EntryKey)>, _: usize) -> Result<Vec<Entry>, Error> {
+        Err(self.0())
+    }
+}
+
+/// A gateway that serves, and a client of it.
+pub struct Serving {
+    pub address: SocketAddr,
+    pub client: reqwest::Client,
+    stop: oneshot::Sender<()>,
+    running: JoinHandle<Result<(), wal_gateway::Error>>,
+}
+
+pub async fn serve(store: impl EntryStore + 'static) -> Serving {
+    let gateway = Gateway::bind(SocketAddr::from(([127, 0, 0, 1], 0)), Arc::new(store)).unwrap();
+    let (stop, stopped) = oneshot::channel();
+    let address = gateway.address();
+    let running = tokio::spawn(gateway.run(async {
+        let _ = stopped.await;
+    }));
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    Serving { address, client, stop, running }
+}
+
+impl Serving {
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub async fn get(&self, path: &str) -> reqwest::Response {
+        self.client.get(self.url(path)).send().await.unwrap()
+    }
+
+    pub async fn text(&self, path: &str) -> String {
+        let answer = self.get(path).await;
+        let (status, text) = (answer.status(), answer.text().await.unwrap());
+        assert_eq!(status, 200, "{path}: {text}");
+        text
+    }
+
+    pub async fn json(&self, path: &str) -> Value {
+        serde_json::from_str(&self.text(path).await).unwrap()
+    }
+
+    /// The problem at this path, checked for what every problem has.
+    pub async fn problem(&self, path: &str, status: u16) -> Value {
+        let answer = self.get(path).await;
+        assert_eq!(answer.status().as_u16(), status, "{path}");
+        assert_eq!(answer.headers()["content-type"], "application/problem+json");
+        let problem: Value = answer.json().await.unwrap();
+        for member in ["type", "title", "status", "detail", "code", "retryable"] {
+            assert!(!problem[member].is_null(), "{member} is missing: {problem}");
+        }
+        assert_eq!(problem["status"], status);
+        problem
+    }
+
+    pub async fn stop(self) {
+        self.stop.send(()).unwrap();
+        self.running.await.unwrap().unwrap();
+    }
+}

@@ -1,0 +1,316 @@
+//! The writer's hand: asks the brokers, stores, and says what is to be published. The decisions are made elsewhere.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{debug, error, info, warn};
+use wal_model::record::OutRecord;
+use wal_model::request;
+use wal_model::seal::Keyring;
+use wal_model::topics::Topics;
+use wal_model::{Clock, Entry, EntryKey, Topic};
+use wal_runtime::batch_loop::{Batch, CannotGoOn, Handler};
+use wal_runtime::config::Policy;
+use wal_runtime::failpoint;
+use wal_store::{EntryStore, Error, Inserted};
+
+use crate::admit::{self, Case, Wanted, Wish};
+use crate::brokers::{Brokers, Found, Shapes};
+use crate::config::Config;
+use crate::object;
+use crate::outputs::{Press, Settled, Wait};
+use crate::settle;
+
+/// Waits between tries of a store that does not answer, the last one repeated for as long as it takes.
+const STORE_RETRIES: [Duration; 5] = [
+    Duration::from_millis(50),
+    Duration::from_millis(200),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+];
+/// How long brokers that do not answer, or a target that may come back, are left alone.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
+
+/// Who wants to know how the store is doing.
+pub(crate) type StoreWatch = Arc<dyn Fn(bool) + Send + Sync>;
+
+/// Everything a batch needs on its way through.
+pub(crate) struct Writer<B> {
+    pub store: Arc<dyn EntryStore>,
+    pub brokers: B,
+    pub clock: Arc<dyn Clock>,
+    pub keyring: Keyring,
+    pub policy: Policy,
+    pub topics: Topics,
+    pub group: String,
+    pub config: Config,
+    pub store_watch: StoreWatch,
+}
+
+impl<B: Brokers> Handler for Writer<B> {
+    async fn handle(&self, batch: &Batch) -> Result<Vec<OutRecord>, CannotGoOn> {
+        let mut cases: Vec<Case> = batch
+            .records
+            .iter()
+            .map(|record| {
+                let decoded = request::decode(record, &self.policy.correlation_fields);
+                admit::case(record, decoded, &self.policy, &self.topics)
+            })
+            .collect();
+        let mut shapes = self.shapes(&cases).await;
+        for case in &mut cases {
+            object::object(case, &shapes, &self.config.reply_topics, &self.topics);
+        }
+        failpoint::hit("before-persist");
+        let settled = self.settle(&cases).await?;
+        failpoint::hit("after-persist");
+        loop {
+            self.look_up_stored(&settled, &mut shapes).await;
+            match self.outputs(batch, &cases, &settled, &shapes) {
+                Ok(outputs) => return Ok(outputs),
+                Err(Wait { topic, why }) => {
+                    warn!(%topic, why, "a stored entry waits for its target");
+                    tokio::time::sleep(ASK_AGAIN).await;
+                }
+            }
+        }
+    }
+
+    fn given_up(&self) {
+        self.brokers.forget();
+    }
+}
+
+impl<B: Brokers> Writer<B> {
+    /// The shape of every topic that the cases name and of our own; asks until all of them are answered, since neither taking nor
+    /// refusing a request may rest on silence.
+    async fn shapes(&self, cases: &[Case]) -> Shapes {
+        let own = [self.topics.dead_requests(), self.topics.receipts()];
+        let ingress = cases.iter().map(|case| &case.coordinates.topic);
+        let topics = distinct(cases.iter().flat_map(object::topics_of).chain(ingress).chain(&own));
+        loop {
+            let mut shapes = self.brokers.shapes(topics.clone()).await;
+            if self.config.create_missing_targets {
+                self.create_missing(cases, &mut shapes).await;
+            }
+            let unanswered = shapes.iter().find_map(|(topic, found)| match found {
+                Found::Unanswered(why) => Some((topic, why)),
+                Found::Known { .. } | Found::Missing(_) | Found::Denied(_) => None,
+            });
+            let Some((topic, why)) = unanswered else { return shapes };
+            warn!(%topic, why, "the brokers do not answer");
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+    }
+
+    async fn create_missing(&self, cases: &[Case], shapes: &mut Shapes) {
+        let is_missing = |topic: &&Topic| matches!(shapes.get(*topic), Some(Found::Missing(_)));
+        let missing = distinct(cases.iter().flat_map(targets_of).filter(is_missing));
+        for topic in &missing {
+            match self.brokers.create(topic).await {
+                Ok(()) => info!(%topic, "created a missing target"),
+                Err(why) => warn!(%topic, why, "could not create a missing target"),
+            }
+        }
+        if !missing.is_empty() {
+            shapes.extend(self.brokers.shapes(missing).await);
+        }
+    }
+
+    /// Stores what is new, and tells for each case what the store holds of it.
+    async fn settle(&self, cases: &[Case]) -> Result<Vec<Settled>, CannotGoOn> {
+        let mut heads = self.settle_heads(cases).await?;
+        failpoint::hit("mid-batch");
+        self.settle_members(cases, &mut heads).await?;
+        Ok(heads)
+    }
+
+    /// Singles and first members. Of a batch the first member decides whose the identity is, so it is on disk before the others.
+    async fn settle_heads(&self, cases: &[Case]) -> Result<Vec<Settled>, CannotGoOn> {
+        let objected: Vec<EntryKey> =
+            wanted(cases).filter(|wanted| wanted.objection.is_some()).map(|wanted| wanted.head).collect();
+        let mut found = self.get(&objected).await?.into_iter();
+        let new: Vec<Entry> = wanted(cases)
+            .filter(|wanted| wanted.objection.is_none())
+            .map(|wanted| wanted.entries[0].clone())
+            .collect();
+        let mut inserted = self.insert(&new).await?.into_iter();
+        let mut new = new.into_iter();
+        let settle = |case: &Case| match &case.wish {
+            Wish::Refused(refusal) => Settled::Refused(refusal.clone()),
+            Wish::Write(wanted) => match &wanted.objection {
+                Some(objection) => match found.next().flatten() {
+                    Some(stored) => same(stored, wanted),
+                    None => Settled::Refused(objection.clone()),
+                },
+                None => {
+                    let entry = new.next().expect("one for each case without objection");
+                    match inserted.next().expect("the store answers for each entry") {
+                        Inserted::Stored => Settled::Stored(vec![entry]),
+                        Inserted::Present(stored) => same(*stored, wanted),
+                        Inserted::Refused(refusal) => Settled::Refused(refusal),
+                    }
+                }
+            },
+        };
+        Ok(cases.iter().map(settle).collect())
+    }
+
+    /// The other members of batches whose first member is stored as theirs.
+    async fn settle_members(&self, cases: &[Case], settled: &mut [Settled]) -> Result<(), CannotGoOn> {
+        let mut members = Vec::new();
+        for (case, settled) in cases.iter().zip(&mut *settled) {
+            let (Wish::Write(wanted), Settled::Stored(_)) = (&case.wish, &*settled) else { continue };
+            if wanted.count > 1 && wanted.entries.is_empty() {
+                // Its first member is stored under a policy that named a target, and now none is named.
+                let objection = wanted.objection.clone().expect("entries are left out only with an objection");
+                error!(head = %wanted.head, "a half-stored batch cannot be completed under the present policy");
+                *settled = Settled::Refused(objection);
+                continue;
+            }
+            members.extend(wanted.entries.iter().skip(1).cloned());
+        }
+        if members.is_empty() {
+            return Ok(());
+        }
+        let mut inserted = self.insert(&members).await?.into_iter();
+        let mut members = members.into_iter();
+        for (case, settled) in cases.iter().zip(settled) {
+            let (Wish::Write(wanted), Settled::Stored(entries)) = (&case.wish, &mut *settled) else { continue };
+            let mut refused = None;
+            for _ in 1..wanted.entries.len() {
+                let entry = members.next().expect("one for each member");
+                match inserted.next().expect("the store answers for each entry") {
+                    Inserted::Stored => entries.push(entry),
+                    Inserted::Present(stored) => match settle::check_same(&stored, wanted.hash) {
+                        Ok(()) => entries.push(*stored),
+                        Err(refusal) => refused = Some(refusal),
+                    },
+                    Inserted::Refused(refusal) => refused = Some(refusal),
+                }
+            }
+            if let Some(refusal) = refused {
+                *settled = Settled::Refused(refusal);
+            }
+        }
+        Ok(())
+    }
+
+    /// What is stored may name other targets than the request would now; what fails may have a dead-letter topic of its own.
+    async fn look_up_stored(&self, settled: &[Settled], shapes: &mut Shapes) {
+        let is_known = |shapes: &Shapes, topic: &Topic| matches!(shapes.get(topic), Some(Found::Known { .. }));
+        let unknown = distinct(entries(settled).map(|entry| &entry.target).filter(|target| !is_known(shapes, target)));
+        if !unknown.is_empty() {
+            shapes.extend(self.brokers.shapes(unknown).await);
+        }
+        let now = self.clock.now();
+        let may_fail = |entry: &&Entry| now > entry.state.deadline() || !is_known(shapes, &entry.target);
+        let dead_letters: Vec<Topic> =
+            entries(settled).filter(may_fail).map(|entry| self.topics.dead_entries(entry.namespace())).collect();
+        let unknown = distinct(dead_letters.iter().filter(|topic| !is_known(shapes, topic)));
+        if !unknown.is_empty() {
+            shapes.extend(self.brokers.shapes(unknown).await);
+        }
+    }
+
+    fn outputs(
+        &self,
+        batch: &Batch,
+        cases: &[Case],
+        settled: &[Settled],
+        shapes: &Shapes,
+    ) -> Result<Vec<OutRecord>, Wait> {
+        let press = Press {
+            topics: &self.topics,
+            reply_topics: &self.config.reply_topics,
+            keyring: &self.keyring,
+            group: &self.group,
+            unknown_target_wait: self.config.unknown_target_wait,
+            shapes,
+            now: self.clock.now(),
+        };
+        let mut outputs = Vec::with_capacity(3 * batch.records.len());
+        for ((record, case), settled) in batch.records.iter().zip(cases).zip(settled) {
+            if let Settled::Refused(refusal) = settled {
+                debug!(record = %case.coordinates, code = %refusal.code, message = refusal.message, "request refused");
+            }
+            outputs.extend(press.outputs(record, case, settled)?);
+        }
+        Ok(outputs)
+    }
+
+    async fn insert(&self, entries: &[Entry]) -> Result<Vec<Inserted>, CannotGoOn> {
+        if entries.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.until_answered("insert", || self.store.insert(entries)).await
+    }
+
+    async fn get(&self, keys: &[EntryKey]) -> Result<Vec<Option<Entry>>, CannotGoOn> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.until_answered("get", || self.store.get(keys)).await
+    }
+
+    /// Asks the store until it answers. Nothing is consumed meanwhile, so waiting is all that a slow store costs.
+    async fn until_answered<T, F>(&self, call: &str, mut ask: impl FnMut() -> F) -> Result<T, CannotGoOn>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let mut failures = 0;
+        loop {
+            match ask().await {
+                Ok(answer) => {
+                    (self.store_watch)(true);
+                    return Ok(answer);
+                }
+                Err(Error::Unavailable(why)) => {
+                    (self.store_watch)(false);
+                    let wait = STORE_RETRIES[failures.min(STORE_RETRIES.len() - 1)];
+                    warn!(call, why, ?wait, "the store does not answer");
+                    tokio::time::sleep(wait).await;
+                    failures += 1;
+                }
+                Err(corrupt @ Error::Corrupt(_)) => return Err(CannotGoOn(format!("{call}: {corrupt}"))),
+            }
+        }
+    }
+}
+
+fn wanted(cases: &[Case]) -> impl Iterator<Item = &Wanted> {
+    cases.iter().filter_map(|case| match &case.wish {
+        Wish::Write(wanted) => Some(&**wanted),
+        Wish::Refused(_) => None,
+    })
+}
+
+fn targets_of(case: &Case) -> impl Iterator<Item = &Topic> {
+    let entries = match &case.wish {
+        Wish::Refused(_) => &[][..],
+        Wish::Write(wanted) => &wanted.entries,
+    };
+    entries.iter().map(|entry| &entry.target)
+}
+
+fn entries(settled: &[Settled]) -> impl Iterator<Item = &Entry> {
+    settled.iter().flat_map(|settled| match settled {
+        Settled::Stored(entries) => &entries[..],
+        Settled::Refused(_) => &[],
+    })
+}
+
+fn distinct<'a>(topics: impl Iterator<Item = &'a Topic>) -> Vec<Topic> {
+    let mut topics: Vec<Topic> = topics.cloned().collect();
+    topics.sort();
+    topics.dedup();
+    topics
+}
+
+fn same(stored: Entry, wanted: &Wanted) -> Settled {
+    match settle::check_same(&stored, wanted.hash) {
+        Ok(()) => Settled::Stored(vec![stored]),
+        Err(refusal) => Settled::Refused(refusal),
+    }
+}

@@ -1,0 +1,70 @@
+//! A batch loop without a store: every record of one topic is published to another, once. The floor that the benchmark compares
+//! with, and what the scenarios use to show that the loop itself neither loses nor doubles.
+//!
+//! `wal-mirror BOOTSTRAP GROUP INSTANCE FROM TO`
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use wal_model::{OutRecord, Topic};
+use wal_runtime::batch_loop::{self, Batch, CannotGoOn, Handler, Limits, Observer, Options};
+use wal_runtime::config::{Kafka, Settings};
+use wal_runtime::shutdown::Shutdown;
+
+struct Mirror {
+    to: Topic,
+}
+
+impl Handler for Mirror {
+    async fn handle(&self, batch: &Batch) -> Result<Vec<OutRecord>, CannotGoOn> {
+        let copy = |record: &wal_model::InRecord| OutRecord {
+            topic: self.to.clone(),
+            partition: None,
+            key: record.key.clone(),
+            value: record.value.clone(),
+            headers: record.headers.clone(),
+        };
+        Ok(batch.records.iter().map(copy).collect())
+    }
+}
+
+struct Told;
+
+impl Observer for Told {
+    fn assigned(&self) {
+        println!("assigned");
+    }
+
+    fn committed(&self, records: usize, _published: usize) {
+        println!("committed {records}");
+    }
+
+    fn rewound(&self, why: &str) {
+        println!("rewound: {why}");
+    }
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let [bootstrap, group, instance, from, to] = &args[..] else {
+        anyhow::bail!("usage: wal-mirror BOOTSTRAP GROUP INSTANCE FROM TO");
+    };
+    let overrides = [("kafka.bootstrap_servers", bootstrap.clone()), ("kafka.instance", instance.clone())];
+    let settings = Settings::load_with(None, &overrides)?;
+    wal_runtime::logs::start(&wal_runtime::config::Log::read(&settings)?)?;
+    let kafka = Kafka::read(&settings)?;
+    let options = Options {
+        consumer: wal_runtime::kafka::consumer(&kafka, group),
+        producer: wal_runtime::kafka::transactional(&kafka, &format!("{group}-{instance}")),
+        group: group.clone(),
+        lanes: vec![(Topic::parse(from)?, 100)],
+        limits: Limits { records: 2000, bytes: 8 << 20, wait: Duration::from_millis(5) },
+        offset_metadata: String::new(),
+        start_timeout: kafka.start_timeout,
+        stop_timeout: Duration::from_secs(10),
+    };
+    let shutdown = Shutdown::on_signals()?;
+    batch_loop::run(options, Mirror { to: Topic::parse(to)? }, Arc::new(Told), shutdown.triggered()).await?;
+    Ok(())
+}

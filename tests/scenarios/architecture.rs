@@ -1,0 +1,82 @@
+//! The dependency rules: arrows point down only, and each client library is known to few.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+/// What each package may depend on within the workspace. A new arrow needs a conversation, then a line here.
+const ARROWS: [(&str, &[&str]); 8] = [
+    ("wal-model", &[]),
+    ("wal-store", &["wal-model"]),
+    ("wal-runtime", &["wal-model"]),
+    ("wal-sdk", &["wal-model"]),
+    ("wal-writer", &["wal-model", "wal-store", "wal-runtime"]),
+    ("wal-gateway", &["wal-model", "wal-store", "wal-runtime"]),
+    ("wal-cli", &["wal-model", "wal-store", "wal-runtime", "wal-sdk", "wal-writer", "wal-gateway"]),
+    ("wal-tests", &["wal-model", "wal-store", "wal-runtime", "wal-sdk", "wal-writer", "wal-gateway"]),
+];
+
+/// Who alone may use a library, and why it is worth a rule.
+const KEPT: [(&str, &[&str]); 7] = [
+    ("rdkafka", &["wal-runtime", "wal-sdk", "wal-tests"]),
+    ("rdkafka-sys", &["wal-runtime", "wal-sdk"]),
+    ("redb", &["wal-store"]),
+    ("arangors", &["wal-store"]),
+    ("tansu-broker", &["wal-cli"]),
+    ("tansu-storage", &["wal-cli"]),
+    ("clap", &["wal-cli"]),
+];
+
+/// What would make the words of the log do I/O.
+const NOT_IN_MODEL: [&str; 6] = ["tokio", "rdkafka", "redb", "axum", "reqwest", "tracing"];
+
+fn metadata() -> BTreeMap<String, BTreeSet<String>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies in the workspace");
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--no-deps", "--format-version", "1", "--offline"])
+        .current_dir(root)
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo writes JSON");
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    let packages = metadata["packages"].as_array().expect("a list of packages");
+    packages
+        .iter()
+        .map(|package| {
+            let dependencies = package["dependencies"].as_array().expect("a list of dependencies");
+            // What only tests use is no arrow of the product.
+            let normal = dependencies.iter().filter(|dependency| dependency["kind"].is_null());
+            (text(&package["name"]), normal.map(|dependency| text(&dependency["name"])).collect())
+        })
+        .collect()
+}
+
+#[test]
+fn arrows_point_down_only() {
+    let packages = metadata();
+    let allowed: BTreeMap<&str, &[&str]> = ARROWS.into_iter().collect();
+    assert_eq!(packages.keys().map(String::as_str).collect::<Vec<_>>(), allowed.keys().copied().collect::<Vec<_>>());
+    for (package, dependencies) in &packages {
+        let own = dependencies.iter().filter(|name| packages.contains_key(*name));
+        for dependency in own {
+            assert!(allowed[&**package].contains(&&**dependency), "{package} must not depend on {dependency}");
+        }
+    }
+}
+
+#[test]
+fn each_library_is_known_to_few() {
+    let packages = metadata();
+    for (library, keepers) in KEPT {
+        let users = packages.iter().filter(|(_, dependencies)| dependencies.contains(library));
+        for (user, _) in users {
+            assert!(keepers.contains(&user.as_str()), "{user} must not use {library}");
+        }
+    }
+    for library in NOT_IN_MODEL {
+        assert!(!packages["wal-model"].contains(library), "wal-model does no I/O, so no {library}");
+    }
+}
