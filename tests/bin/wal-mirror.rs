@@ -3,30 +3,17 @@
 //!
 //! `wal-mirror BOOTSTRAP GROUP INSTANCE FROM TO`
 
+#[path = "../mirror/mod.rs"]
+mod mirror;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use wal_model::{OutRecord, Topic};
-use wal_runtime::batch_loop::{self, Batch, CannotGoOn, Handler, Limits, Observer, Options};
+use mirror::Mirror;
+use wal_model::Topic;
+use wal_runtime::batch_loop::{self, Limits, Observer, Options};
 use wal_runtime::config::{Kafka, Settings};
 use wal_runtime::shutdown::Shutdown;
-
-struct Mirror {
-    to: Topic,
-}
-
-impl Handler for Mirror {
-    async fn handle(&self, batch: &Batch) -> Result<Vec<OutRecord>, CannotGoOn> {
-        let copy = |record: &wal_model::InRecord| OutRecord {
-            topic: self.to.clone(),
-            partition: None,
-            key: record.key.clone(),
-            value: record.value.clone(),
-            headers: record.headers.clone(),
-        };
-        Ok(batch.records.iter().map(copy).collect())
-    }
-}
 
 struct Told;
 

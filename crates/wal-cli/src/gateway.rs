@@ -2,21 +2,29 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
+use url::Url;
 use wal_model::{Code, LogId, Tenant};
 
 use crate::problem::{Exit, Problem};
 
 /// Longer than the gateway itself lets an answer take.
 const TIMEOUT: Duration = Duration::from_secs(15);
+/// Far more than a page of the gateway; what is larger comes from something else.
+const ANSWER_BYTES: usize = 64 * 1024 * 1024;
 
-/// A gateway to ask.
+/// A gateway to ask. (Not `reqwest`: the embedded broker's libraries switch on its TLS without giving it a provider, and it panics.)
 #[derive(Clone, Debug)]
 pub struct Gateway {
-    base: String,
-    http: reqwest::Client,
+    base: Url,
+    http: Client<HttpConnector, Empty<Bytes>>,
 }
 
 /// Some entries, each as it was sent, and where the next ones begin.
@@ -37,21 +45,15 @@ struct ProblemDetails {
 
 impl Gateway {
     /// The gateway at `http://host:port`; a bare `host:port` will do.
-    pub fn at(url: &str) -> Result<Gateway, Problem> {
-        let base = url.trim_end_matches('/');
-        let base = if base.contains("://") { base.to_owned() } else { format!("http://{base}") };
-        if reqwest::Url::parse(&base).is_err() {
-            return Err(Problem::usage(format!("read the gateway's address `{url}`")).hint("such as http://127.0.0.1:8080"));
+    pub fn at(address: &str) -> Result<Gateway, Problem> {
+        let full = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
+        match Url::parse(&full) {
+            Ok(base) if base.scheme() == "http" && base.has_host() => {
+                Ok(Gateway { base, http: Client::builder(TokioExecutor::new()).build_http() })
+            }
+            Ok(_) | Err(_) => Err(Problem::usage(format!("read the gateway's address `{address}`"))
+                .hint("such as http://127.0.0.1:8080; there is no https until the gateway has it")),
         }
-        // It listens on loopback, where no proxy leads.
-        let http = reqwest::Client::builder().no_proxy().timeout(TIMEOUT).build();
-        let http = http.map_err(|error| Problem::of(Exit::Failed, "WAL_FAILED", &error))?;
-        Ok(Gateway { base, http })
-    }
-
-    /// Where it is.
-    pub fn url(&self) -> &str {
-        &self.base
     }
 
     /// One entry; `None` if it is not there (yet).
@@ -67,10 +69,20 @@ impl Gateway {
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<Option<T>, Problem> {
-        let request = self.http.get(format!("{}{path}", self.base)).query(query);
-        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
-        let status = response.status();
-        let body = response.bytes().await.map_err(|error| self.unreachable(&error))?;
+        let mut url = self.base.clone();
+        url.set_path(path);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let uri = url.as_str().parse().map_err(|error| Problem::of(Exit::Failed, "WAL_FAILED", &error))?;
+        let answer = async {
+            let response = self.http.get(uri).await.map_err(|error| self.unreachable(&error))?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await;
+            Ok((status, body.map_err(|error| self.unreachable(&*error))?.to_bytes()))
+        };
+        let answer = tokio::time::timeout(TIMEOUT, answer).await;
+        let (status, body) = answer.unwrap_or_else(|elapsed| Err(self.unreachable(&elapsed)))?;
         if status.is_success() {
             return serde_json::from_slice(&body).map(Some).map_err(|error| self.not_a_gateway(&error.to_string()));
         }
@@ -81,11 +93,10 @@ impl Gateway {
         }
     }
 
-    fn unreachable(&self, error: &reqwest::Error) -> Problem {
+    fn unreachable(&self, error: &(dyn std::error::Error + 'static)) -> Problem {
         let what = format!("ask the gateway at {}", self.base);
         let hint = "start `wal dev`, or say where the gateway is: --gateway http://host:port";
-        let error = error as &(dyn std::error::Error + 'static);
-        // reqwest's own words only say that sending failed; what it rests on says why.
+        // The outermost words only say that sending failed; what they rest on says why.
         Problem::new(Exit::Failed, "WAL_GATEWAY_UNREACHABLE", what).because(error.source().unwrap_or(error)).hint(hint)
     }
 
@@ -111,9 +122,12 @@ mod tests {
 
     #[test]
     fn addresses_are_taken_as_people_write_them() {
-        assert_eq!(Gateway::at("127.0.0.1:8080").unwrap().url(), "http://127.0.0.1:8080");
-        assert_eq!(Gateway::at("http://gateway:1/").unwrap().url(), "http://gateway:1");
-        assert_eq!(Gateway::at("http://").unwrap_err().exit(), Exit::Usage);
+        let of = |address: &str| Gateway::at(address).map(|gateway| gateway.base.to_string());
+        assert_eq!(of("127.0.0.1:8080").unwrap(), "http://127.0.0.1:8080/");
+        assert_eq!(of("http://gateway:1/").unwrap(), "http://gateway:1/");
+        for wrong in ["http://", "https://gateway", "ftp://x", ""] {
+            assert_eq!(of(wrong).unwrap_err().exit(), Exit::Usage, "{wrong}");
+        }
     }
 
     #[tokio::test]

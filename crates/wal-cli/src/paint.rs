@@ -58,6 +58,7 @@ pub struct Paint {
 
 impl Paint {
     /// One that leaves text as it is.
+    #[cfg(test)]
     pub fn plain() -> Paint {
         Paint { is_coloured: false }
     }

@@ -206,6 +206,8 @@ fn given(options: &Options, bootstrap: &str) -> Given {
     ];
     match &options.broker {
         Choice::Embedded { .. } => given.extend([
+            // The next life is the same instance, so that the broker ends this one's open transaction at once.
+            ("kafka.instance", "dev".to_owned()),
             ("topics.partitions", PARTITIONS.to_owned()),
             ("topics.replication", "1".to_owned()),
             ("topics.min_insync_replicas", "1".to_owned()),

@@ -8,66 +8,24 @@ use wal_model::{Code, Refusal};
 /// When to ask again, in seconds: a restart of the store takes about that long, and asking costs little.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
-/// What went wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    /// One of the log's own codes.
-    Code(Code),
-    /// No such path.
-    NoRoute,
-    /// The path is there for another method.
-    WrongMethod,
-    /// What is stored cannot be read.
-    StoreCorrupt,
-}
-
-impl Kind {
-    fn code(self) -> &'static str {
-        match self {
-            Kind::Code(code) => code.as_str(),
-            Kind::NoRoute => "WAL_ROUTE_UNKNOWN",
-            Kind::WrongMethod => "WAL_METHOD_NOT_ALLOWED",
-            Kind::StoreCorrupt => "WAL_STORE_CORRUPT",
-        }
-    }
-
-    fn status(self) -> StatusCode {
-        match self {
-            Kind::Code(code) => StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
-            Kind::NoRoute => StatusCode::NOT_FOUND,
-            Kind::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
-            Kind::StoreCorrupt => StatusCode::INTERNAL_SERVER_ERROR,
-        }
-    }
-
-    fn is_retryable(self) -> bool {
-        match self {
-            Kind::Code(code) => code.is_retryable(),
-            Kind::NoRoute | Kind::WrongMethod | Kind::StoreCorrupt => false,
-        }
-    }
-}
-
 /// An answer that is an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Problem {
-    kind: Kind,
+    code: Code,
     detail: String,
 }
 
 impl Problem {
     pub(crate) fn new(code: Code, detail: impl Into<String>) -> Problem {
-        Problem { kind: Kind::Code(code), detail: detail.into() }
+        Problem { code, detail: detail.into() }
     }
 
     pub(crate) fn no_route(path: &str) -> Problem {
-        let detail = format!("nothing is at {path}; entries are at /v1/entries");
-        Problem { kind: Kind::NoRoute, detail }
+        Problem::new(Code::RouteUnknown, format!("nothing is at {path}; entries are at /v1/entries"))
     }
 
     pub(crate) fn wrong_method(method: &str, path: &str) -> Problem {
-        let detail = format!("{method} is not for {path}; what is there can be read with GET");
-        Problem { kind: Kind::WrongMethod, detail }
+        Problem::new(Code::MethodNotAllowed, format!("{method} is not for {path}; what is there can be read with GET"))
     }
 }
 
@@ -86,7 +44,7 @@ impl From<wal_store::Error> for Problem {
             }
             wal_store::Error::Corrupt(_) => {
                 tracing::error!(%error, "an entry could not be read");
-                Problem { kind: Kind::StoreCorrupt, detail: error.to_string() }
+                Problem::new(Code::StoreCorrupt, error.to_string())
             }
         }
     }
@@ -106,14 +64,15 @@ struct Body<'a> {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let (code, status) = (self.kind.code(), self.kind.status());
+        let code = self.code.as_str();
+        let status = StatusCode::from_u16(self.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = Body {
             kind: format!("urn:wal:error:{code}"),
             title: title(code),
             status: status.as_u16(),
             detail: &self.detail,
             code,
-            retryable: self.kind.is_retryable(),
+            retryable: self.code.is_retryable(),
         };
         let body = serde_json::to_vec(&body).expect("a problem holds only text, a number and a yes or no");
         let mut response = (status, body).into_response();
@@ -140,7 +99,7 @@ mod tests {
     #[test]
     fn every_code_has_an_http_status_and_a_title() {
         for code in Code::ALL {
-            assert_eq!(Kind::Code(*code).status().as_u16(), code.http_status());
+            assert_eq!(Problem::new(*code, "").into_response().status().as_u16(), code.http_status());
             assert!(!title(code.as_str()).contains('_'));
         }
         assert_eq!(title("WAL_ENTRY_NOT_FOUND"), "Entry not found");

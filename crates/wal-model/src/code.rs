@@ -101,6 +101,12 @@ codes! {
     EntryNotFound = "WAL_ENTRY_NOT_FOUND", Helps, 404;
     /// A query parameter is missing or makes no sense.
     QueryInvalid = "WAL_QUERY_INVALID", Useless, 400;
+    /// Nothing is at this path.
+    RouteUnknown = "WAL_ROUTE_UNKNOWN", Useless, 404;
+    /// What is at this path is not for this method.
+    MethodNotAllowed = "WAL_METHOD_NOT_ALLOWED", Useless, 405;
+    /// What is stored cannot be read; an operator must look.
+    StoreCorrupt = "WAL_STORE_CORRUPT", Useless, 500;
     /// The store cannot be reached at this moment.
     StoreUnavailable = "WAL_STORE_UNAVAILABLE", Helps, 503;
 }

@@ -10,6 +10,7 @@
 
 pub mod batch_loop;
 pub mod config;
+pub mod directory;
 pub mod failpoint;
 pub mod health;
 pub mod kafka;
@@ -18,3 +19,4 @@ mod native;
 pub mod offsets;
 pub mod secret;
 pub mod shutdown;
+pub mod topics;

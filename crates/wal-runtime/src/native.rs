@@ -129,7 +129,8 @@ pub(crate) fn for_each_header<'m>(message: &'m BorrowedMessage<'_>, mut each: im
         let mut value = ptr::null();
         let mut length = 0;
         // SAFETY: `headers` is alive as long as the message; an index past the end is answered with an error.
-        let found = unsafe { sys::rd_kafka_header_get_all(headers, index, &raw mut name, &raw mut value, &raw mut length) };
+        let found =
+            unsafe { sys::rd_kafka_header_get_all(headers, index, &raw mut name, &raw mut value, &raw mut length) };
         if found != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
             return;
         }

@@ -9,6 +9,8 @@
 //!                    embedded (redb) │ ArangoDB
 //! ```
 
+pub mod document;
+pub mod embedded;
 mod store;
 
 pub use store::*;

@@ -21,7 +21,12 @@ mod object;
 mod outputs;
 mod service;
 mod settle;
+#[cfg(test)]
+mod tests;
 mod writer;
 
+#[cfg(feature = "testing")]
+pub mod testing;
+
 pub use config::Config;
-pub use service::{Error, Service};
+pub use service::{Error, Service, main};

@@ -10,7 +10,7 @@ async fn main() -> ExitCode {
     match wal_writer::main(file.as_deref()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("wal-writer: {error:#}");
+            eprintln!("wal-writer: {:#}", anyhow::Error::from(error));
             ExitCode::FAILURE
         }
     }

@@ -12,7 +12,7 @@ use wal_runtime::config::{self, Kafka, Policy, Seal, Settings, StoreSettings, To
 use wal_runtime::directory::{Directory, Presence};
 use wal_runtime::health::{Condition, Health, Heartbeat};
 use wal_runtime::shutdown::Shutdown;
-use wal_runtime::topics::{self, Leniency};
+use wal_runtime::topics::{self, Deviation, Leniency};
 use wal_runtime::{health, kafka, logs, offsets};
 use wal_store::EntryStore;
 use wal_store::embedded::Embedded;
@@ -23,6 +23,8 @@ use crate::writer::{StoreWatch, Writer};
 
 /// How old the poll thread's last sign of life may be: half of librdkafka's `max.poll.interval.ms`.
 const HEARTBEAT: Duration = Duration::from_secs(30);
+/// How long brokers that do not answer at a start are left alone.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Why the writer did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +61,7 @@ pub enum Error {
     /// The committed offsets were written beside another store.
     #[error(
         "the committed offsets of group {group} belong to store {found}, this is store {own}: \
-         give back the store they belong to, or start with a topic prefix of its own"
+         give back the folder of that store, or use another kafka.topic_prefix for this one"
     )]
     OtherStore {
         /// The consumer group.
@@ -141,12 +143,10 @@ impl Service {
             start_timeout: self.kafka.start_timeout,
             stop_timeout: self.config.stop_timeout,
         };
+        let directory = Directory::new(&self.kafka).map_err(batch_loop::Error::Client)?;
         let writer = Writer {
             store: self.store,
-            brokers: Directory::new(&self.kafka).map_err(|error| Error::Unreachable {
-                bootstrap: self.kafka.bootstrap_servers.clone(),
-                why: error.to_string(),
-            })?,
+            brokers: Cluster { directory, topics: self.topics },
             clock: Arc::new(SystemClock),
             keyring: self.keyring,
             policy: self.policy,
@@ -159,6 +159,48 @@ impl Service {
         Ok(())
     }
 
+    async fn check_topics(&self) -> Result<(), Error> {
+        let unreachable = |why: String| Error::Unreachable { bootstrap: self.kafka.bootstrap_servers.clone(), why };
+        let plan = tokio::time::timeout(self.kafka.start_timeout, async {
+            loop {
+                match topics::plan(&self.kafka, &self.topics).await {
+                    Ok(plan) => return plan,
+                    Err(error) => {
+                        warn!(%error, "the brokers do not answer yet");
+                        tokio::time::sleep(ASK_AGAIN).await;
+                    }
+                }
+            }
+        });
+        let plan = plan.await.map_err(|_| unreachable(format!("no answer within {:?}", self.kafka.start_timeout)))?;
+        let mut refused = Vec::new();
+        for deviation in topics::deviations(&plan, self.leniency) {
+            match deviation {
+                Deviation::Refuse(sentence) => refused.push(sentence),
+                Deviation::Warn(sentence) => warn!("{sentence}"),
+            }
+        }
+        if self.leniency == Leniency::None {
+            topics::warn_of_long_transactions(&self.kafka).await;
+        }
+        if refused.is_empty() { Ok(()) } else { Err(Error::Topics(refused)) }
+    }
+
+    /// Refuses a place in the log that is gone, and one that belongs to another store.
+    async fn check_offsets(&self, group: &str, lanes: &[(Topic, u8)]) -> Result<(), Error> {
+        let topics = lanes.iter().map(|(topic, _)| topic.clone()).collect();
+        let facts = offsets::gather(&self.kafka, group, topics).await.map_err(|why| Error::Unreachable {
+            bootstrap: self.kafka.bootstrap_servers.clone(),
+            why: format!("could not read the committed offsets: {why}"),
+        })?;
+        offsets::decide(group, &facts).map_err(|lost| Error::Offsets(lost.to_string()))?;
+        let own = offset_metadata(&*self.store);
+        match facts.into_iter().map(|fact| fact.metadata).find(|metadata| !metadata.is_empty() && *metadata != own) {
+            None => Ok(()),
+            Some(found) => Err(Error::OtherStore { group: group.to_owned(), found, own }),
+        }
+    }
+
     fn lanes(&self) -> Vec<(Topic, u8)> {
         let priorities = [Priority::High, Priority::Normal, Priority::Low];
         let topics = priorities.into_iter().map(|priority| self.kafka.topics.ingress(priority));
@@ -169,4 +211,76 @@ impl Service {
 /// What stands beside every committed offset: whose entries the records before it became.
 fn offset_metadata(store: &dyn EntryStore) -> String {
     format!("store={}", store.id())
+}
+
+/// The brokers themselves.
+struct Cluster {
+    directory: Directory,
+    topics: TopicSettings,
+}
+
+impl Brokers for Cluster {
+    async fn shapes(&self, topics: Vec<Topic>) -> Shapes {
+        let found = |presence| match presence {
+            Presence::Known(shape) => {
+                Found::Known { partitions: shape.partitions, max_message_bytes: shape.max_message_bytes }
+            }
+            Presence::Unknown { for_at_least } => Found::Missing(for_at_least),
+            Presence::Denied(why) => Found::Denied(why),
+            Presence::Unanswered(why) => Found::Unanswered(why),
+        };
+        let answers = self.directory.look_up(&topics).await;
+        answers.into_iter().map(|(topic, presence)| (topic, found(presence))).collect()
+    }
+
+    async fn create(&self, topic: &Topic) -> Result<(), String> {
+        self.directory.create(topic, self.topics.partitions, self.topics.replication).await
+    }
+
+    fn forget(&self) {
+        self.directory.forget();
+    }
+}
+
+/// Tells the probes how the loop is doing.
+struct Signs {
+    heartbeat: Heartbeat,
+    assigned: Condition,
+}
+
+impl Observer for Signs {
+    fn polled(&self) {
+        self.heartbeat.beat();
+    }
+
+    fn assigned(&self) {
+        self.assigned.met();
+    }
+}
+
+/// The writer as a process of its own: configuration, logs, probes, signals, store, loop.
+pub async fn main(file: Option<&Path>) -> Result<(), Error> {
+    let settings = Settings::load(file)?;
+    logs::start(&config::Log::read(&settings)?)?;
+    let shutdown = Shutdown::on_signals()?;
+    let health = Health::new();
+    let (assigned, answers) = (health.condition("assigned"), health.condition("store"));
+    assigned.unmet("the group has not given this member its partitions yet");
+    answers.unmet("the store has not been opened yet");
+    let probes = health::serve(config::Health::read(&settings)?.listen, health.clone(), shutdown.clone()).await?;
+    if let Some(address) = probes.address() {
+        info!(%address, "health probes");
+    }
+    let StoreSettings::Embedded { folder } = StoreSettings::read(&settings)?;
+    let store: Arc<dyn EntryStore> = Arc::new(Embedded::open(&folder)?);
+    answers.met();
+    warn!(folder = %folder.display(), "the embedded store belongs to this process alone: one writer, and no gateway beside it");
+    let service = Service::new(&settings, store)?.watch_store(move |is_answering| match is_answering {
+        true => answers.met(),
+        false => answers.unmet("the store does not answer"),
+    });
+    let heartbeat = health.heartbeat("poll", HEARTBEAT);
+    let result = service.run(Arc::new(Signs { heartbeat, assigned }), shutdown.triggered()).await;
+    health.stopping();
+    result
 }

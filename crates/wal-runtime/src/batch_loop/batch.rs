@@ -62,7 +62,9 @@ impl Builder {
         });
         let time = match message.timestamp() {
             KafkaTimestamp::NotAvailable => None,
-            KafkaTimestamp::CreateTime(millis) | KafkaTimestamp::LogAppendTime(millis) => Timestamp::from_millis(millis),
+            KafkaTimestamp::CreateTime(millis) | KafkaTimestamp::LogAppendTime(millis) => {
+                Timestamp::from_millis(millis)
+            }
         };
         let (partition, offset) = (message.partition(), message.offset());
         self.next.insert((topic.clone(), partition), offset + 1);

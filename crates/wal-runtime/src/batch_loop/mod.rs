@@ -166,7 +166,8 @@ pub async fn run<H: Handler>(
     let is_stopping = Arc::new(AtomicBool::new(false));
     let (cancel, cancelled) = watch::channel(false);
     let watchdog = Watchdog::deadly()?;
-    let source = Source::new(&options.consumer, &options.group, &options.lanes, Arc::clone(&epochs), Arc::clone(&wake))?;
+    let source =
+        Source::new(&options.consumer, &options.group, &options.lanes, Arc::clone(&epochs), Arc::clone(&wake))?;
     let publisher = Publisher::new(options.producer.clone(), options.offset_metadata.clone(), watchdog.clone());
     let (to_worker, work) = mpsc::sync_channel(1);
     let (to_poller, done) = mpsc::sync_channel(4);

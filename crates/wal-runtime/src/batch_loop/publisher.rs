@@ -82,9 +82,9 @@ impl Publisher {
         if self.producer.is_some() {
             return Ok(());
         }
-        let again = |error: KafkaError| Unpublished::Again(format!("could not start a transactional producer: {error}"));
-        let producer: ThreadedProducer<Context> =
-            self.config.create_with_context(Context::default()).map_err(again)?;
+        let again =
+            |error: KafkaError| Unpublished::Again(format!("could not start a transactional producer: {error}"));
+        let producer: ThreadedProducer<Context> = self.config.create_with_context(Context::default()).map_err(again)?;
         let guard = self.watchdog.arm("init_transactions", HANG);
         let started = producer.init_transactions(INIT_TIMEOUT);
         drop(guard);
@@ -149,7 +149,8 @@ impl Publisher {
             }
         }
         let guard = self.watchdog.arm("send_offsets_to_transaction", HANG);
-        native::send_offsets(producer.client(), &offsets, metadata, CALL_TIMEOUT).map_err(|error| failed("offsets", error))?;
+        native::send_offsets(producer.client(), &offsets, metadata, CALL_TIMEOUT)
+            .map_err(|error| failed("offsets", error))?;
         drop(guard);
         failpoint::hit("after-publish");
         if !is_held() {
@@ -254,7 +255,9 @@ fn send(producer: &ThreadedProducer<Context>, record: &OutRecord) -> Result<(), 
     loop {
         match producer.send(message) {
             Ok(()) => return Ok(()),
-            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) if started.elapsed() < QUEUE_FULL => {
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back))
+                if started.elapsed() < QUEUE_FULL =>
+            {
                 message = back;
                 // The producer's own thread empties the queue as the broker acknowledges; 1 ms is far below a round trip.
                 std::thread::sleep(Duration::from_millis(1));

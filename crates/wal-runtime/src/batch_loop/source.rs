@@ -46,10 +46,8 @@ impl Wake {
     /// Returns when woken, or after `limit`.
     pub(crate) fn wait(&self, limit: Duration) {
         let is_due = self.is_due.lock().expect("nothing panics while it is held");
-        let (mut is_due, _) = self
-            .changed
-            .wait_timeout_while(is_due, limit, |is_due| !*is_due)
-            .expect("nothing panics while it is held");
+        let (mut is_due, _) =
+            self.changed.wait_timeout_while(is_due, limit, |is_due| !*is_due).expect("nothing panics while it is held");
         *is_due = false;
     }
 }
@@ -79,12 +77,7 @@ impl ClientContext for Context {
 }
 
 impl ConsumerContext for Context {
-    fn rebalance(
-        &self,
-        consumer: &BaseConsumer<Context>,
-        event: RDKafkaRespErr,
-        partitions: &mut TopicPartitionList,
-    ) {
+    fn rebalance(&self, consumer: &BaseConsumer<Context>, event: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
         let result = match event {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assign(consumer, partitions),
             _ => self.revoke(consumer, partitions),
@@ -181,20 +174,7 @@ fn positions(
     if is_complete {
         return Ok(wanted.iter().map(|partition| (partition.clone(), committed[partition])).collect());
     }
-    let mut everywhere = Vec::new();
-    for topic in topics {
-        let metadata = consumer.fetch_metadata(Some(topic.as_str()), ANSWER_TIMEOUT).map_err(unanswered)?;
-        let count = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
-        everywhere.extend((0..i32::try_from(count).unwrap_or(i32::MAX)).map(|partition| (topic.clone(), partition)));
-    }
-    let committed = self::committed(consumer, &everywhere).map_err(unanswered)?;
-    let mut facts = Vec::new();
-    for (topic, partition) in everywhere {
-        let watermarks = consumer.fetch_watermarks(topic.as_str(), partition, ANSWER_TIMEOUT);
-        let (log_start, log_end) = watermarks.map_err(unanswered)?;
-        let committed = committed.get(&(topic.clone(), partition)).copied();
-        facts.push(offsets::PartitionFacts { topic, partition, committed, log_start, log_end });
-    }
+    let facts = offsets::facts(consumer, topics).map_err(unanswered)?;
     let starts = offsets::decide(group, &facts).map_err(|lost| Unplaced::Lost(lost.to_string()))?;
     let start = |start: offsets::Start| ((start.topic, start.partition), start.offset);
     Ok(starts.into_iter().map(start).filter(|(partition, _)| wanted.contains(partition)).collect())
@@ -306,9 +286,9 @@ impl Source {
                 Some(Ok(message)) => {
                     let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
                     debug!(topic, partition, offset, "a record came before its queue was split");
-                    self.consumer
-                        .seek(topic, partition, Offset::Offset(offset), ANSWER_TIMEOUT)
-                        .map_err(|error| Unreadable::Fatal(format!("seek back to {topic}[{partition}]@{offset}: {error}")))?;
+                    self.consumer.seek(topic, partition, Offset::Offset(offset), ANSWER_TIMEOUT).map_err(|error| {
+                        Unreadable::Fatal(format!("seek back to {topic}[{partition}]@{offset}: {error}"))
+                    })?;
                 }
                 Some(Err(error)) => check(&error)?,
             }
@@ -443,7 +423,9 @@ fn take_turn(
 /// What a consumer's error means: most are told for information and mend themselves.
 fn check(error: &KafkaError) -> Result<(), Unreadable> {
     match error {
-        KafkaError::MessageConsumptionFatal(code) => Err(Unreadable::Fatal(format!("the Kafka consumer failed: {code}"))),
+        KafkaError::MessageConsumptionFatal(code) => {
+            Err(Unreadable::Fatal(format!("the Kafka consumer failed: {code}")))
+        }
         KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset) => Err(Unreadable::Fatal(
             "a committed offset lies outside its partition's log; see `wal topics check`".to_owned(),
         )),

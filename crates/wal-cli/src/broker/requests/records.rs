@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tansu_sans_io::{
-    Body, ErrorCode, FetchRequest, FetchResponse, Frame, ListOffsetsRequest, ListOffsetsResponse, ProduceRequest,
+    Body, ErrorCode, FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse, ProduceRequest,
     ProduceResponse,
     fetch_response::{FetchableTopicResponse, PartitionData},
     list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse},
@@ -89,7 +89,8 @@ impl Requests {
             tokio::select! {
                 changed = appended.changed() => {
                     if changed.is_err() {
-                        self.stop.cancelled().await;
+                        // The ledger is gone; the next look says so, and an empty request must not spin.
+                        tokio::time::sleep_until(deadline).await;
                     }
                 }
                 () = tokio::time::sleep_until(deadline) => {}

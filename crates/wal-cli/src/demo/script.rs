@@ -1,0 +1,143 @@
+//! What the demo does, as data: the specification's three examples, a repeat, and a request with a typo.
+
+use wal_model::Code;
+
+/// One thing that happens, and why it is worth showing.
+pub struct Step {
+    /// What happens.
+    pub title: &'static str,
+    /// What to look at.
+    pub remark: &'static str,
+    /// What is done and what must come of it.
+    pub action: Action,
+}
+
+/// What is done and what must come of it.
+pub enum Action {
+    /// A request is sent; a receipt and a delivery must come.
+    Write(Request),
+    /// The request of an earlier step is sent again, byte for byte; the same log id must come back, and no delivery.
+    Repeat {
+        /// The step, from 0.
+        of: usize,
+    },
+    /// A request that must be refused with this code, and be kept among the dead letters.
+    Refuse(Request, Code),
+}
+
+/// A request as any Kafka client could send it.
+#[derive(Clone, Copy)]
+pub struct Request {
+    /// What it does.
+    pub operation: &'static str,
+    /// Where it is delivered.
+    pub target: &'static str,
+    /// The record's key: requests with the same one keep their order.
+    pub key: &'static str,
+    /// The record's value.
+    pub json: &'static str,
+}
+
+const SAGA: Request = Request {
+    operation: "execute_saga",
+    target: "saga_execution_queue",
+    key: "saga_123",
+    json: r#"{"namespace": "saga_execution", "target": "saga_execution_queue",
+ "payload": {"saga_id": "saga_123", "operation": "execute_saga",
+             "journey_id": "journey_456", "context": {"step": 1}},
+ "lifecycle": {"retry_count": 3, "delay": 60, "backoff": "exponential"},
+ "user_context": {"user_id": "ada", "tenant_id": "acme"},
+ "idempotency_key": "saga_123/journey_456"}"#,
+};
+
+const MODEL: Request = Request {
+    operation: "register_model",
+    target: "canonical_model_registry",
+    key: "policy_v1",
+    json: r#"{"namespace": "canonical_model", "target": "canonical_model_registry",
+ "payload": {"operation": "register_model", "model_name": "policy_v1",
+             "version": "1.0.0", "schema": {"type": "object"}},
+ "lifecycle": {"retry_count": 3},
+ "user_context": {"user_id": "ada", "tenant_id": "acme"}}"#,
+};
+
+const ROUTING: Request = Request {
+    operation: "evaluate_routing",
+    target: "routing_evaluation_queue",
+    key: "policy_123",
+    json: r#"{"namespace": "routing_engine", "target": "routing_evaluation_queue",
+ "payload": {"operation": "evaluate_routing", "policy_id": "policy_123",
+             "routing_decision": "NewPlatformAPI"},
+ "lifecycle": {"retry_count": 1},
+ "user_context": {"user_id": "ada", "tenant_id": "acme"}}"#,
+};
+
+const TYPO: Request = Request {
+    operation: "execute_saga",
+    target: "saga_execution_queue",
+    key: "saga_124",
+    json: r#"{"namespace": "saga_execution", "target": "saga_execution_queue",
+ "payload": {"saga_id": "saga_124", "operation": "execute_saga"},
+ "lifecycle": {"retry_cout": 3}}"#,
+};
+
+/// The targets of all requests.
+pub const TARGETS: [&str; 3] = [SAGA.target, MODEL.target, ROUTING.target];
+
+/// The steps, in order.
+pub fn steps() -> Vec<Step> {
+    vec![
+        Step {
+            title: "A saga is about to be executed",
+            remark: "An ordinary Kafka producer sends plain JSON; nothing of ours is linked into it.",
+            action: Action::Write(SAGA),
+        },
+        Step {
+            title: "A canonical model is about to be registered",
+            remark: "What the lifecycle leaves out, the policy says: 60 s before the first retry, 7 days to live.",
+            action: Action::Write(MODEL),
+        },
+        Step {
+            title: "A routing decision is about to be made",
+            remark: "Every namespace has its own target; one retry is enough for this one.",
+            action: Action::Write(ROUTING),
+        },
+        Step {
+            title: "The saga's request once more",
+            remark: "Its sender crashed before it saw the receipt, and sends the same bytes again.",
+            action: Action::Repeat { of: 0 },
+        },
+        Step {
+            title: "A request with a typo",
+            remark: "`retry_cout`: refused by name, before it does harm. It is kept, with the reason.",
+            action: Action::Refuse(TYPO, Code::UnknownField),
+        },
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn requests_are_json_that_says_what_the_script_says() {
+        for request in [SAGA, MODEL, ROUTING, TYPO] {
+            let json: Value = serde_json::from_str(request.json).unwrap();
+            assert_eq!(json["target"], request.target);
+            assert_eq!(json["payload"]["operation"], request.operation);
+            assert!(request.json.lines().all(|line| line.len() <= 72), "too wide for a terminal: {}", request.json);
+        }
+    }
+
+    #[test]
+    fn repeats_repeat_a_write_that_came_before() {
+        let steps = steps();
+        for (at, step) in steps.iter().enumerate() {
+            if let Action::Repeat { of } = step.action {
+                assert!(of < at && matches!(steps[of].action, Action::Write(_)));
+            }
+        }
+    }
+}

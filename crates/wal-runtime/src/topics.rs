@@ -1,0 +1,350 @@
+//! The log's own topics: what they must look like, what is found, and the steps between. Deciding is here, doing in `cluster`.
+
+mod cluster;
+
+use std::time::Duration;
+
+use rdkafka::error::KafkaError;
+use wal_model::dead_letter::ROOM;
+use wal_model::{Priority, Topic};
+
+use crate::config::{Kafka, TopicSettings};
+use crate::directory::TopicShape;
+use crate::kafka::{self, BATCH_SIZE};
+
+pub use cluster::{adopt, apply, plan, warn_of_long_transactions};
+
+const CLEANUP: &str = "cleanup.policy";
+const RETENTION: &str = "retention.ms";
+const MIN_INSYNC: &str = "min.insync.replicas";
+const MAX_BYTES: &str = "max.message.bytes";
+const TIMESTAMPS: &str = "message.timestamp.type";
+/// What stands for the value of a setting that the brokers do not tell.
+const NOT_TOLD: &str = "(not told)";
+/// What topics take that carry no payload of requests: Kafka's default, set so that the brokers' own default does not matter.
+const PLAIN_MAX_BYTES: usize = 1_048_588;
+
+/// A topic as it must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Its name.
+    pub topic: Topic,
+    /// What it is for, in a few words.
+    pub purpose: &'static str,
+    /// How many partitions.
+    pub partitions: i32,
+    /// Copies of each.
+    pub replication: i32,
+    /// Settings, by Kafka's names.
+    pub configs: Vec<(&'static str, String)>,
+    /// The group that reads it, if it is one of ours.
+    pub group: Option<String>,
+    /// The smallest `max.message.bytes` with which a service can work: what it publishes in one batch.
+    pub needed_bytes: usize,
+}
+
+/// What is left to do about a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// It is as it must be.
+    Fits,
+    /// It does not exist.
+    Create,
+    /// It exists and is not as it must be.
+    Change {
+        /// Settings that differ: name, what is there, what must be.
+        configs: Vec<(&'static str, String, String)>,
+        /// How many partitions to grow to, if there are too few.
+        partitions: Option<i32>,
+        /// What no command of ours can change, in words.
+        unfixable: Vec<String>,
+    },
+}
+
+/// A topic and what is left to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Planned {
+    /// What it must be.
+    pub wanted: Wanted,
+    /// What is to be done.
+    pub step: Step,
+}
+
+/// How much a broker must be able to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leniency {
+    /// All that Kafka can.
+    None,
+    /// The embedded broker keeps few settings and takes the time of records from the client; existence is what counts there.
+    EmbeddedBroker,
+}
+
+/// A deviation found at a start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Deviation {
+    /// The service must not start.
+    Refuse(String),
+    /// The service starts and says so.
+    Warn(String),
+}
+
+/// Why the topics could not be looked at or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A client could not be made.
+    #[error("could not make a Kafka client")]
+    Client(#[from] KafkaError),
+    /// The brokers did not answer, or refused.
+    #[error("{what}: {why}")]
+    Brokers {
+        /// What was asked for.
+        what: String,
+        /// What came back.
+        why: String,
+    },
+}
+
+/// Every topic that the services there are need.
+pub fn wanted(kafka: &Kafka, settings: &TopicSettings) -> Vec<Wanted> {
+    let topics = &kafka.topics;
+    let ingress = |priority, purpose| {
+        let mut ingress = topic(settings, topics.ingress(priority), purpose, settings.ingress_retention);
+        ingress.configs.push((MAX_BYTES, settings.max_message_bytes.to_string()));
+        // The record's time is half of its identity and the entry's own: clients' clocks must decide nothing.
+        ingress.configs.push((TIMESTAMPS, "LogAppendTime".to_owned()));
+        ingress.group = Some(kafka::group(kafka, "writer"));
+        ingress
+    };
+    let output = |name, purpose, retention, max_bytes: usize, needed_bytes| {
+        let mut output = topic(settings, name, purpose, retention);
+        output.configs.push((MAX_BYTES, max_bytes.to_string()));
+        Wanted { needed_bytes, ..output }
+    };
+    let plain = |name, purpose, retention| output(name, purpose, retention, PLAIN_MAX_BYTES, BATCH_SIZE);
+    let dead_bytes = settings.max_message_bytes as usize + ROOM;
+    vec![
+        ingress(Priority::High, "requests that go first"),
+        ingress(Priority::Normal, "requests"),
+        ingress(Priority::Low, "requests that can wait"),
+        plain(topics.receipts(), "answers to requests", settings.receipts_retention),
+        plain(topics.acks(), "what happened to entries", settings.acks_retention),
+        plain(topics.audit(), "who did what", settings.audit_retention),
+        output(topics.dead_requests(), "requests refused", settings.dead_letter_retention, dead_bytes, dead_bytes),
+    ]
+}
+
+fn topic(settings: &TopicSettings, topic: Topic, purpose: &'static str, retention: Duration) -> Wanted {
+    let configs = vec![
+        (CLEANUP, "delete".to_owned()),
+        (RETENTION, retention.as_millis().to_string()),
+        (MIN_INSYNC, settings.min_insync_replicas.to_string()),
+    ];
+    let (partitions, replication) = (settings.partitions, settings.replication);
+    Wanted { topic, purpose, partitions, replication, configs, group: None, needed_bytes: 0 }
+}
+
+/// What is left to do about a topic that looks so.
+pub fn compare(wanted: Wanted, found: Option<&TopicShape>) -> Planned {
+    let Some(found) = found else { return Planned { wanted, step: Step::Create } };
+    let mut configs = Vec::new();
+    let mut unfixable = Vec::new();
+    if found.configs.is_empty() {
+        unfixable.push("its settings are not told to this client, so they are neither checked nor changed".to_owned());
+    } else {
+        let differs = |(key, value): &(&'static str, String)| {
+            let there = found.configs.get(*key).map_or(NOT_TOLD, String::as_str);
+            (!fits(&wanted, key, there, value)).then(|| (*key, there.to_owned(), value.clone()))
+        };
+        configs.extend(wanted.configs.iter().filter_map(differs));
+    }
+    if found.partitions > wanted.partitions {
+        let (there, count) = (found.partitions, wanted.partitions);
+        unfixable.push(format!("it has {there} partitions instead of {count}; partitions cannot be taken away"));
+    }
+    if found.replication < wanted.replication {
+        let (there, count) = (found.replication, wanted.replication);
+        unfixable.push(format!(
+            "it has {there} copies of a partition instead of {count}; kafka-reassign-partitions makes more"
+        ));
+    }
+    let partitions = (found.partitions < wanted.partitions).then_some(wanted.partitions);
+    let fits = configs.is_empty() && partitions.is_none() && unfixable.is_empty();
+    let step = if fits { Step::Fits } else { Step::Change { configs, partitions, unfixable } };
+    Planned { wanted, step }
+}
+
+/// Whether a setting is good as it is: more safety or more room than wanted was given by somebody on purpose.
+fn fits(wanted: &Wanted, key: &str, there: &str, value: &str) -> bool {
+    let is_input = wanted.group.is_some();
+    match key {
+        MIN_INSYNC => number(there) >= number(value),
+        // A larger request would not fit on the dead-letter topic.
+        MAX_BYTES if !is_input => number(there) >= number(value),
+        _ => there == value,
+    }
+}
+
+fn number(text: &str) -> Option<u64> {
+    text.parse().ok()
+}
+
+/// What a service must know of the topics before it starts.
+pub fn deviations(plan: &[Planned], leniency: Leniency) -> Vec<Deviation> {
+    let mut deviations = Vec::new();
+    for Planned { wanted, step } in plan {
+        let topic = &wanted.topic;
+        match step {
+            Step::Fits => {}
+            Step::Create => deviations.push(Deviation::Refuse(format!("{topic} does not exist ({})", wanted.purpose))),
+            Step::Change { .. } if leniency == Leniency::EmbeddedBroker => {}
+            Step::Change { configs, partitions, unfixable } => {
+                deviations.extend(configs.iter().map(|difference| deviation(wanted, difference)));
+                if let Some(count) = partitions {
+                    deviations.push(Deviation::Warn(format!("{topic} has fewer than {count} partitions")));
+                }
+                deviations.extend(unfixable.iter().map(|why| Deviation::Warn(format!("{topic}: {why}"))));
+            }
+        }
+    }
+    deviations
+}
+
+/// Whether a wrong setting can lose or refuse records, or only makes the topic other than it was meant.
+fn deviation(wanted: &Wanted, (key, there, value): &(&'static str, String, String)) -> Deviation {
+    let topic = &wanted.topic;
+    let sentence = format!("{topic}: {key} is {there}, wanted is {value}");
+    let fatal = match *key {
+        CLEANUP if there.contains("compact") => Some("compaction would remove records that nobody has read"),
+        TIMESTAMPS if there != NOT_TOLD => Some("the time of a request would be whatever its client says"),
+        MAX_BYTES if number(there).is_some_and(|bytes| bytes < wanted.needed_bytes as u64) => {
+            Some("a batch that does not fit would stop all work")
+        }
+        _ => None,
+    };
+    match fatal {
+        Some(why) => Deviation::Refuse(format!("{sentence}: {why}")),
+        None => Deviation::Warn(sentence),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::config::Settings;
+
+    fn all() -> Vec<Wanted> {
+        let settings = Settings::load_from(None, std::iter::empty(), &[]).unwrap();
+        wanted(&Kafka::read(&settings).unwrap(), &TopicSettings::read(&settings).unwrap())
+    }
+
+    fn one(name: &str) -> Wanted {
+        all().into_iter().find(|wanted| wanted.topic.as_str() == name).unwrap()
+    }
+
+    /// A topic that is as wanted, but for what `spoil` does to it.
+    fn planned(name: &str, spoil: impl Fn(&mut TopicShape)) -> Planned {
+        let wanted = one(name);
+        let configs: HashMap<String, String> =
+            wanted.configs.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
+        let mut shape =
+            TopicShape { partitions: 12, replication: 3, max_message_bytes: 1_048_588, configs: Arc::new(configs) };
+        spoil(&mut shape);
+        compare(wanted, Some(&shape))
+    }
+
+    fn set(key: &'static str, value: &'static str) -> impl Fn(&mut TopicShape) {
+        move |shape| drop(Arc::make_mut(&mut shape.configs).insert(key.to_owned(), value.to_owned()))
+    }
+
+    #[test]
+    fn a_topic_that_fits_is_left_alone() {
+        assert_eq!(planned("wal.ingress", |_| {}).step, Step::Fits);
+    }
+
+    #[test]
+    fn more_safety_or_room_than_wanted_fits() {
+        assert_eq!(planned("wal.ingress", set(MIN_INSYNC, "3")).step, Step::Fits);
+        assert_eq!(planned("dlq.wal.ingress", set(MAX_BYTES, "9999999")).step, Step::Fits);
+        assert_eq!(planned("wal.acks", |shape| shape.replication = 5).step, Step::Fits);
+    }
+
+    #[test]
+    fn what_differs_and_can_be_changed_is_planned() {
+        let Step::Change { configs, partitions, unfixable } = planned("wal.acks", set(RETENTION, "1")).step else {
+            panic!()
+        };
+        assert_eq!(configs, [(RETENTION, "1".to_owned(), "604800000".to_owned())]);
+        assert_eq!((partitions, unfixable), (None, vec![]));
+        let Step::Change { configs, partitions, .. } = planned("wal.acks", |shape| shape.partitions = 6).step else {
+            panic!()
+        };
+        assert_eq!((configs, partitions), (vec![], Some(12)));
+    }
+
+    #[test]
+    fn what_cannot_be_changed_is_said() {
+        let cases = [
+            (planned("wal.ingress", |shape| shape.partitions = 24), "24 partitions instead of 12"),
+            (planned("wal.ingress", |shape| shape.replication = 1), "1 copies of a partition instead of 3"),
+            (planned("wal.ingress", |shape| shape.configs = Arc::default()), "not told"),
+        ];
+        for (planned, words) in cases {
+            let Step::Change { configs, partitions: None, unfixable } = planned.step else { panic!() };
+            assert!(configs.is_empty() && unfixable.len() == 1 && unfixable[0].contains(words), "{unfixable:?}");
+        }
+    }
+
+    #[test]
+    fn what_can_lose_or_refuse_records_keeps_a_service_from_starting() {
+        let refused = [
+            planned("wal.ingress", set(TIMESTAMPS, "CreateTime")),
+            planned("wal.ingress", set(CLEANUP, "compact")),
+            planned("wal.acks", set(CLEANUP, "compact,delete")),
+            planned("wal.receipts", set(MAX_BYTES, "200000")),
+            planned("dlq.wal.ingress", set(MAX_BYTES, "1048588")),
+        ];
+        for planned in refused {
+            let deviations = deviations(std::slice::from_ref(&planned), Leniency::None);
+            assert!(matches!(&deviations[..], [Deviation::Refuse(_)]), "{deviations:?}");
+            assert_eq!(super::deviations(&[planned], Leniency::EmbeddedBroker), []);
+        }
+    }
+
+    #[test]
+    fn what_is_only_other_than_meant_is_a_warning_that_names_both() {
+        let warned = [
+            (planned("wal.ingress", set(RETENTION, "1")), "wal.ingress: retention.ms is 1, wanted is 604800000"),
+            (planned("wal.ingress", set(MAX_BYTES, "2000000")), "max.message.bytes is 2000000, wanted is 1048588"),
+            (planned("wal.ingress", set(MIN_INSYNC, "1")), "min.insync.replicas is 1, wanted is 2"),
+            (planned("wal.receipts", set(MAX_BYTES, "300000")), "max.message.bytes is 300000"),
+            (planned("wal.ingress", |shape| shape.replication = 1), "wal.ingress: it has 1 copies"),
+            (planned("wal.ingress", |shape| shape.partitions = 6), "wal.ingress has fewer than 12 partitions"),
+        ];
+        for (planned, words) in warned {
+            let deviations = deviations(&[planned], Leniency::None);
+            assert!(
+                matches!(&deviations[..], [Deviation::Warn(sentence)] if sentence.contains(words)),
+                "{deviations:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_missing_topic_is_refused_even_on_the_embedded_broker() {
+        let plan: Vec<Planned> = all().into_iter().map(|wanted| compare(wanted, None)).collect();
+        let deviations = deviations(&plan, Leniency::EmbeddedBroker);
+        assert_eq!(deviations.len(), 7);
+        assert!(deviations.iter().all(|deviation| matches!(deviation, Deviation::Refuse(_))));
+    }
+
+    #[test]
+    fn dead_letters_have_room_for_every_request_and_every_output_takes_a_batch() {
+        let ingress: usize =
+            one("wal.ingress").configs.iter().find(|(key, _)| *key == MAX_BYTES).unwrap().1.parse().unwrap();
+        assert_eq!(one("dlq.wal.ingress").needed_bytes, ingress + 64 * 1024);
+        assert!(all().iter().all(|wanted| wanted.group.is_some() || wanted.needed_bytes >= BATCH_SIZE));
+    }
+}

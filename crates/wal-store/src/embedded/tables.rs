@@ -1,0 +1,45 @@
+//! The tables, their names and types. Stored, keep stable.
+
+use redb::TableDefinition;
+
+/// The layout of these tables. Stored, keep stable.
+pub(super) const FORMAT: u32 = 1;
+
+pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+/// In [`META`]: the layout, 4 bytes big-endian.
+pub(super) const META_FORMAT: &str = "format";
+/// In [`META`]: the store's id, 16 bytes.
+pub(super) const META_STORE_ID: &str = "store_id";
+
+/// Key to document without standing. Never rewritten.
+pub(super) const CONTENT: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("content");
+/// Key to [`super::write::StateRow`]: small, so that an apply does not rewrite payloads.
+pub(super) const STATES: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("states");
+
+/// An index: keys as [`super::keys`] makes them, nothing beside them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Index {
+    Namespace,
+    Tenant,
+    Correlation,
+    Status,
+    Request,
+    /// Unfinished entries only.
+    Deadline,
+}
+
+impl Index {
+    pub(super) const ALL: [Index; 6] =
+        [Index::Namespace, Index::Tenant, Index::Correlation, Index::Status, Index::Request, Index::Deadline];
+
+    pub(super) fn table(self) -> TableDefinition<'static, &'static [u8], ()> {
+        TableDefinition::new(match self {
+            Index::Namespace => "by_namespace",
+            Index::Tenant => "by_tenant",
+            Index::Correlation => "by_correlation",
+            Index::Status => "by_status",
+            Index::Request => "by_request",
+            Index::Deadline => "by_deadline",
+        })
+    }
+}

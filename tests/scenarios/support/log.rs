@@ -1,0 +1,265 @@
+//! A log of a scenario's own on some broker: its topics, its settings, its store, and writers for it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use tempfile::TempDir;
+use wal_model::status::Status;
+use wal_model::{Entry, Timestamp};
+use wal_runtime::config::{self, Settings, TopicSettings};
+use wal_runtime::topics;
+use wal_store::embedded::Embedded;
+use wal_store::{EntryStore, Query, Range};
+use wal_tests::clients::{self, committed, create_topic};
+use wal_tests::process::Stream;
+use wal_tests::{Isolation, Message, Process, Producer, Record, prefix, unique, wait_until};
+
+use super::SOON;
+use super::turns::{self, Turn};
+
+/// Partitions of every topic of the log, as long as a scenario does not say otherwise.
+pub const PARTITIONS: usize = 4;
+/// 32 bytes in base64; scenarios check seals with them.
+pub const SECRET: &str = "c2NlbmFyaW8tc2NlbmFyaW8tc2NlbmFyaW8tMTIzNDU=";
+/// A page of the store.
+const PAGE: usize = 1000;
+
+/// A log. Its topics exist when it is made; its writers are the scenario's to start.
+pub struct Log {
+    /// Where clients of the scenario connect.
+    pub bootstrap: String,
+    /// What the names of its topics begin with.
+    pub prefix: String,
+    settings: Vec<(String, String)>,
+    store: TempDir,
+    _turn: Turn,
+}
+
+impl Log {
+    /// A log whose writers connect where the scenario does.
+    #[track_caller]
+    pub fn on(bootstrap: &str, settings: &[(&str, &str)]) -> Log {
+        Log::behind(bootstrap, bootstrap, settings)
+    }
+
+    /// A log whose writers connect elsewhere, such as behind a proxy.
+    #[track_caller]
+    pub fn behind(bootstrap: &str, for_writers: &str, settings: &[(&str, &str)]) -> Log {
+        let turn = turns::take();
+        let prefix = prefix();
+        let store = tempfile::tempdir().expect("a folder can be made");
+        let mut all: Vec<(String, String)> = [
+            ("kafka.bootstrap_servers", for_writers),
+            ("kafka.topic_prefix", &prefix),
+            ("kafka.instance", "0"),
+            // A killed member's partitions are given away after this.
+            ("kafka.session_timeout", "2s"),
+            ("kafka.transaction_timeout", "4s"),
+            ("store.folder", &store.path().to_string_lossy()),
+            ("seal.signing_key", "k1"),
+            ("seal.keys.k1", SECRET),
+            ("health.listen", ""),
+            ("topics.replication", "1"),
+            ("topics.min_insync_replicas", "1"),
+            ("topics.partitions", &PARTITIONS.to_string()),
+        ]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into();
+        all.extend(settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+        let log = Log { bootstrap: bootstrap.to_owned(), prefix, settings: all, store, _turn: turn };
+        log.make_topics();
+        log
+    }
+
+    /// The name of one of the log's own topics.
+    pub fn topic(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    /// Where requests go that are refused.
+    pub fn dead_requests(&self) -> String {
+        format!("dlq.{}ingress", self.prefix)
+    }
+
+    /// The writers' group.
+    pub fn group(&self) -> String {
+        self.topic("writer")
+    }
+
+    /// Makes a topic for deliveries.
+    pub fn target(&self, name: &str) -> String {
+        let topic = unique(name);
+        create_topic(&self.bootstrap, &topic, PARTITIONS, &[]);
+        topic
+    }
+
+    /// Starts a writer, with settings (dotted keys) that go before the log's own; does not wait for it.
+    #[track_caller]
+    pub fn start(&self, settings: &[(&str, &str)]) -> Process {
+        self.start_in(self.store.path(), settings, &[])
+    }
+
+    /// As [`Log::start`], and waits until the group has given it partitions.
+    #[track_caller]
+    pub fn start_ready(&self, settings: &[(&str, &str)]) -> Process {
+        let writer = self.start(settings);
+        wait_for_partitions(&writer);
+        writer
+    }
+
+    /// Starts a writer that dies at a point: `after-persist`, or `after-persist:3` for the third time.
+    #[track_caller]
+    pub fn start_to_die(&self, point: &str) -> Process {
+        self.start_in(self.store.path(), &[], &[("WAL_FAILPOINT", point)])
+    }
+
+    /// Starts a writer on another store.
+    #[track_caller]
+    pub fn start_in(&self, store: &Path, settings: &[(&str, &str)], env: &[(&str, &str)]) -> Process {
+        let folder = store.to_string_lossy();
+        let settings = settings.iter().chain(&[("store.folder", &*folder)]).copied();
+        let mut all = self.env(settings);
+        all.extend(env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let all: Vec<(&str, &str)> = all.iter().map(|(name, value)| (&**name, &**value)).collect();
+        Process::start("wal-writer", &[], &all)
+    }
+
+    /// Settings as a writer within this process takes them.
+    #[track_caller]
+    pub fn settings(&self) -> Settings {
+        let env = self.env(std::iter::empty());
+        Settings::load_from(None, env.into_iter(), &[]).expect("the scenario's settings are valid")
+    }
+
+    /// The folder of the store.
+    pub fn folder(&self) -> &Path {
+        self.store.path()
+    }
+
+    /// Everything that is stored. No writer may be running: the store belongs to one process.
+    #[track_caller]
+    pub fn documents(&self) -> Vec<Entry> {
+        let statuses = [Status::Pending, Status::Retrying, Status::Failed, Status::Completed];
+        let range = Range { from: Timestamp::EPOCH, to: Timestamp::MAX };
+        block_on(async {
+            let store = Embedded::open(self.folder()).expect("the store can be opened when its writer has ended");
+            let mut documents = Vec::new();
+            for status in statuses {
+                let mut after = None;
+                loop {
+                    let page = store.scan(&Query::Status { status, range }, after, PAGE).await;
+                    let page = page.expect("the store answers");
+                    documents.extend(page.entries);
+                    after = page.next;
+                    if after.is_none() {
+                        break;
+                    }
+                }
+            }
+            documents
+        })
+    }
+
+    /// What is visible on a topic to those who read committed records.
+    #[track_caller]
+    pub fn read(&self, topic: &str) -> Vec<Record> {
+        self.read_as(topic, Isolation::ReadCommitted)
+    }
+
+    /// What is on a topic.
+    #[track_caller]
+    pub fn read_as(&self, topic: &str, isolation: Isolation) -> Vec<Record> {
+        clients::read_all(&self.bootstrap, topic, isolation)
+    }
+
+    /// Waits until there are that many receipts, and gives them in the order they came.
+    #[track_caller]
+    pub fn receipts(&self, count: usize, timeout: Duration) -> Vec<Record> {
+        self.wait_for(&self.topic("receipts"), count, timeout)
+    }
+
+    /// Waits until a topic shows that many records.
+    #[track_caller]
+    pub fn wait_for(&self, topic: &str, count: usize, timeout: Duration) -> Vec<Record> {
+        clients::read_until(&self.bootstrap, topic, Isolation::ReadCommitted, timeout, |seen| seen.len() >= count)
+    }
+
+    /// Waits until the writers' group has committed the end of every ingress topic.
+    #[track_caller]
+    pub fn wait_until_done(&self, timeout: Duration) {
+        let group = self.group();
+        for lane in ["ingress.high", "ingress", "ingress.low"] {
+            wait_until_read(&self.bootstrap, &group, &self.topic(lane), timeout);
+        }
+    }
+
+    /// Sends and waits for acknowledgements.
+    #[track_caller]
+    pub fn send<'a>(&self, messages: impl IntoIterator<Item = &'a Message>) -> Vec<(i32, i64)> {
+        Producer::new(&self.bootstrap).send_all(messages)
+    }
+
+    fn make_topics(&self) {
+        // By the scenario's own way to the brokers: the writers' may be hurt.
+        let given = [("kafka.bootstrap_servers", self.bootstrap.as_str())];
+        let settings = Settings::load_from(None, self.env(given.into_iter()).into_iter(), &[]);
+        let settings = settings.expect("the scenario's settings are valid");
+        let kafka = config::Kafka::read(&settings).expect("the scenario's settings are valid");
+        let wanted = TopicSettings::read(&settings).expect("the scenario's settings are valid");
+        let applied = block_on(topics::apply(&kafka, &wanted));
+        applied.unwrap_or_else(|error| panic!("the topics of {} could not be made: {error}", self.prefix));
+    }
+
+    fn env<'a>(&'a self, given: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<(String, String)> {
+        let own = self.settings.iter().map(|(key, value)| (&**key, &**value));
+        own.chain(given).map(|(key, value)| (variable(key), value.to_owned())).collect()
+    }
+}
+
+/// `writer.batch_wait` as an environment variable.
+pub fn variable(key: &str) -> String {
+    format!("WAL__{}", key.to_uppercase().replace('.', "__"))
+}
+
+/// Waits until a batch loop's group has given it partitions.
+#[track_caller]
+pub fn wait_for_partitions(process: &Process) {
+    process.wait_for_line_where("that it has partitions", SOON, |line| {
+        line.contains("partitions moved") && !line.contains("now=0")
+    });
+}
+
+/// Waits until a group has committed the end of a topic that takes no transactions.
+#[track_caller]
+pub fn wait_until_read(bootstrap: &str, group: &str, topic: &str, timeout: Duration) {
+    let asking: BaseConsumer = ClientConfig::new().set("bootstrap.servers", bootstrap).create().expect("valid settings");
+    let mut behind = Vec::new();
+    let what = format!("group {group} has read {topic}");
+    wait_until(&what, timeout, || {
+        behind = committed(bootstrap, group, topic);
+        behind.retain(|place| {
+            let ends = asking.fetch_watermarks(topic, place.partition, SOON);
+            let (_, end) = ends.unwrap_or_else(|error| panic!("no end of {topic}: {error}"));
+            place.offset.unwrap_or(0) < end
+        });
+        if !behind.is_empty() {
+            // Asking costs a client each time; what is waited for takes seconds.
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        behind.is_empty()
+    });
+}
+
+/// The lines on standard error that contain a text.
+pub fn lines_with(process: &Process, text: &str) -> Vec<String> {
+    let lines = process.lines().into_iter().filter(|line| line.stream == Stream::Err && line.text.contains(text));
+    lines.map(|line| line.text).collect()
+}
+
+/// Runs a future in this thread.
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime can be made").block_on(future)
+}
