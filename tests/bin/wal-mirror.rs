@@ -1,19 +1,40 @@
 //! A batch loop without a store: every record of one topic is published to another, once. The floor that the benchmark compares
 //! with, and what the scenarios use to show that the loop itself neither loses nor doubles.
 //!
-//! `wal-mirror BOOTSTRAP GROUP INSTANCE FROM TO`
+//! `wal-mirror BOOTSTRAP GROUP INSTANCE FROM TO`, and settings in the environment like any service. For scenarios:
+//! `MIRROR_BATCH=20` limits the records of a batch; `MIRROR_STOP_AT=3` stops the process (SIGSTOP) with its third batch in hand.
 
 #[path = "../mirror/mod.rs"]
 mod mirror;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use mirror::Mirror;
-use wal_model::Topic;
-use wal_runtime::batch_loop::{self, Limits, Observer, Options};
+use rustix::process::{Signal, getpid, kill_process};
+use wal_model::{OutRecord, Topic};
+use wal_runtime::batch_loop::{self, Batch, CannotGoOn, Handler, Limits, Observer, Options};
 use wal_runtime::config::{Kafka, Settings};
 use wal_runtime::shutdown::Shutdown;
+
+/// A mirror that stands still once, at the moment where a process that stands still can do most harm.
+struct Stopping {
+    mirror: Mirror,
+    batches: AtomicUsize,
+    stop_at: Option<usize>,
+}
+
+impl Handler for Stopping {
+    async fn handle(&self, batch: &Batch) -> Result<Vec<OutRecord>, CannotGoOn> {
+        let batches = self.batches.fetch_add(1, Ordering::Relaxed) + 1;
+        if self.stop_at == Some(batches) {
+            println!("stopping with {} records in hand", batch.records.len());
+            kill_process(getpid(), Signal::STOP).map_err(|error| CannotGoOn(error.to_string()))?;
+        }
+        self.mirror.handle(batch).await
+    }
+}
 
 struct Told;
 
@@ -41,17 +62,24 @@ async fn main() -> anyhow::Result<()> {
     let settings = Settings::load_with(None, &overrides)?;
     wal_runtime::logs::start(&wal_runtime::config::Log::read(&settings)?)?;
     let kafka = Kafka::read(&settings)?;
+    let records = number("MIRROR_BATCH")?.unwrap_or(2000);
     let options = Options {
         consumer: wal_runtime::kafka::consumer(&kafka, group),
         producer: wal_runtime::kafka::transactional(&kafka, &format!("{group}-{instance}")),
         group: group.clone(),
         lanes: vec![(Topic::parse(from)?, 100)],
-        limits: Limits { records: 2000, bytes: 8 << 20, wait: Duration::from_millis(5) },
+        limits: Limits { records, bytes: 8 << 20, wait: Duration::from_millis(5) },
         offset_metadata: String::new(),
         start_timeout: kafka.start_timeout,
         stop_timeout: Duration::from_secs(10),
     };
+    let mirror = Mirror { to: Topic::parse(to)? };
+    let handler = Stopping { mirror, batches: AtomicUsize::new(0), stop_at: number("MIRROR_STOP_AT")? };
     let shutdown = Shutdown::on_signals()?;
-    batch_loop::run(options, Mirror { to: Topic::parse(to)? }, Arc::new(Told), shutdown.triggered()).await?;
+    batch_loop::run(options, handler, Arc::new(Told), shutdown.triggered()).await?;
     Ok(())
+}
+
+fn number(variable: &str) -> anyhow::Result<Option<usize>> {
+    Ok(std::env::var(variable).ok().map(|text| text.parse()).transpose()?)
 }

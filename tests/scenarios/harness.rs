@@ -6,7 +6,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use wal_tests::clients::{add_partitions, committed, create_topic, delete_group_offsets, delete_topic};
+use wal_tests::clients::{add_partitions, commit, committed, create_topic, delete_group_offsets, delete_topic};
 use wal_tests::clients::{read_all, read_until};
 use wal_tests::process::Stream;
 use wal_tests::{Cluster, Isolation, Kafka, Message, Process, Producer, Proxy, unique, wait_until};
@@ -126,7 +126,7 @@ fn committed_offsets_can_be_seen_and_deleted() {
         all.into_iter().map(|one| (one.partition, one.offset, one.metadata)).collect::<Vec<_>>()
     };
 
-    commit(&bootstrap, &group, &topic, 1, 42, "where we were");
+    commit(&bootstrap, &group, &topic, &[(1, 42)], "where we were");
     assert_eq!(offsets(), [(0, None, String::new()), (1, Some(42), "where we were".into())]);
 
     delete_group_offsets(&bootstrap, &group);
@@ -299,17 +299,4 @@ fn proxied_echo() -> (Proxy, TcpStream) {
         std::io::copy(&mut source, &mut connection)
     });
     (proxy, client)
-}
-
-fn commit(bootstrap: &str, group: &str, topic: &str, partition: i32, offset: i64, metadata: &str) {
-    use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-    use rdkafka::{ClientConfig, Offset, TopicPartitionList};
-
-    let mut config = ClientConfig::new();
-    let member: BaseConsumer = config.set("bootstrap.servers", bootstrap).set("group.id", group).create().unwrap();
-    let mut offsets = TopicPartitionList::new();
-    let mut element = offsets.add_partition(topic, partition);
-    element.set_offset(Offset::Offset(offset)).unwrap();
-    element.set_metadata(metadata);
-    member.commit(&offsets, CommitMode::Sync).unwrap();
 }

@@ -1,3 +1,13 @@
 //! All scenarios in one binary: one link, one shared broker.
 
+mod architecture;
+mod bad_input;
+mod batch_loop;
+mod crashes;
+mod flow;
 mod harness;
+mod outages;
+mod starts;
+mod stored;
+mod support;
+mod topics;

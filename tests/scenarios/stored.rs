@@ -256,10 +256,8 @@ fn expect_failed(log: &Log, entry: &Entry, reason: Reason, code: &str, dead_lett
 }
 
 fn keyring() -> Keyring {
-    // SECRET, decoded.
-    assert_eq!(SECRET.len(), 44);
-    let secret = b"scenario-scenario-scenario-12345".to_vec();
-    Keyring::new("k1", &BTreeMap::from([("k1".to_owned(), secret)])).expect("the secret is long enough")
+    let secrets = BTreeMap::from([("k1".to_owned(), SECRET.to_vec())]);
+    Keyring::new("k1", &secrets).expect("the secret is long enough")
 }
 
 /// A record as our own code reads it.

@@ -171,7 +171,7 @@ fn is_damage(error: &redb::Error) -> bool {
 
 /// Damage stays damage however often the database is opened. Anything else is cured by opening it again, if by anything.
 fn leaves_redb_usable(error: &redb::Error) -> bool {
-    is_damage(error)
+    is_damage(error) || matches!(error, redb::Error::ValueTooLarge(_))
 }
 
 #[async_trait]

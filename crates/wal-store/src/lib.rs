@@ -9,8 +9,14 @@
 //!                    embedded (redb) │ ArangoDB
 //! ```
 
+#[cfg(any(test, feature = "testing"))]
+pub mod conformance;
 pub mod document;
 pub mod embedded;
+#[cfg(any(test, feature = "testing"))]
+pub mod faults;
+#[cfg(any(test, feature = "testing"))]
+pub mod samples;
 mod store;
 
 pub use store::*;

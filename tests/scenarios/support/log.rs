@@ -21,8 +21,10 @@ use super::turns::{self, Turn};
 
 /// Partitions of every topic of the log, as long as a scenario does not say otherwise.
 pub const PARTITIONS: usize = 4;
-/// 32 bytes in base64; scenarios check seals with them.
-pub const SECRET: &str = "c2NlbmFyaW8tc2NlbmFyaW8tc2NlbmFyaW8tMTIzNDU=";
+/// The secret of the log's only key, with which scenarios check seals ...
+pub const SECRET: &[u8; 32] = b"scenario-scenario-scenario-12345";
+/// ... and as the configuration takes it, in base64.
+const SECRET_BASE64: &str = "c2NlbmFyaW8tc2NlbmFyaW8tc2NlbmFyaW8tMTIzNDU=";
 /// A page of the store.
 const PAGE: usize = 1000;
 
@@ -59,7 +61,7 @@ impl Log {
             ("kafka.transaction_timeout", "4s"),
             ("store.folder", &store.path().to_string_lossy()),
             ("seal.signing_key", "k1"),
-            ("seal.keys.k1", SECRET),
+            ("seal.keys.k1", SECRET_BASE64),
             ("health.listen", ""),
             ("topics.replication", "1"),
             ("topics.min_insync_replicas", "1"),
@@ -201,7 +203,9 @@ impl Log {
         Producer::new(&self.bootstrap).send_all(messages)
     }
 
-    fn make_topics(&self) {
+    /// Makes what is missing of the log's topics.
+    #[track_caller]
+    pub fn make_topics(&self) {
         // By the scenario's own way to the brokers: the writers' may be hurt.
         let given = [("kafka.bootstrap_servers", self.bootstrap.as_str())];
         let settings = Settings::load_from(None, self.env(given.into_iter()).into_iter(), &[]);

@@ -22,11 +22,16 @@ pub struct Producer {
 /// A record to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    topic: String,
-    partition: Option<i32>,
-    key: Option<Vec<u8>>,
-    value: Option<Vec<u8>>,
-    headers: Vec<(String, Option<Vec<u8>>)>,
+    /// Its topic.
+    pub topic: String,
+    /// Its partition; without one the partitioner picks.
+    pub partition: Option<i32>,
+    /// Its key, if it has one.
+    pub key: Option<Vec<u8>>,
+    /// Its value; `None` is a tombstone.
+    pub value: Option<Vec<u8>>,
+    /// Its headers, in order.
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
 }
 
 /// A record on its way to the broker.

@@ -12,6 +12,8 @@ use super::{REQUEST_LIMIT, config};
 
 /// A scenario's topic is read in well under a second; the rest is for brokers that come back first.
 const READ_LIMIT: Duration = Duration::from_secs(60);
+/// How many records a panic shows.
+const SHOWN: usize = 3;
 const POLL_LIMIT: Duration = Duration::from_millis(100);
 
 /// A record as it was read.
@@ -129,8 +131,9 @@ pub fn read_until(
         let remaining = deadline.saturating_duration_since(Instant::now());
         assert!(
             !remaining.is_zero(),
-            "read {topic} for {timeout:?}, not enough: {} records, {records:?}",
-            records.len()
+            "read {topic} for {timeout:?}, not enough: {} records, the last of them {:?}",
+            records.len(),
+            &records[records.len().saturating_sub(SHOWN)..]
         );
         if let Some(Ok(message)) = consumer.poll(remaining.min(POLL_LIMIT)) {
             records.push(record(&message));

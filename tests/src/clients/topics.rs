@@ -6,9 +6,10 @@ use std::time::Duration;
 use futures_executor::block_on;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::Consumer;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaResult;
 use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::{Offset, TopicPartitionList};
 
 use super::{REQUEST_LIMIT, config, observer};
 use crate::wait_until;
@@ -51,6 +52,21 @@ pub fn delete_topic(bootstrap: &str, name: &str) {
 #[track_caller]
 pub fn delete_group_offsets(bootstrap: &str, group: &str) {
     expect_done("delete group", group, block_on(admin(bootstrap).delete_groups(&[group], &options())));
+}
+
+/// Commits offsets by partition for a group without members.
+#[track_caller]
+pub fn commit(bootstrap: &str, group: &str, topic: &str, offsets: &[(i32, i64)], metadata: &str) {
+    let member: BaseConsumer =
+        config(bootstrap).set("group.id", group).create().expect("the settings of the harness are valid");
+    let mut list = TopicPartitionList::new();
+    for (partition, offset) in offsets {
+        let mut element = list.add_partition(topic, *partition);
+        element.set_offset(Offset::Offset(*offset)).expect("an offset that can be committed");
+        element.set_metadata(metadata);
+    }
+    let committed = member.commit(&list, CommitMode::Sync);
+    committed.unwrap_or_else(|error| panic!("failed to commit {topic} for {group}: {error}"));
 }
 
 fn admin(bootstrap: &str) -> AdminClient<DefaultClientContext> {
