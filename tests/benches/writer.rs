@@ -39,7 +39,9 @@ fn main() -> Result<()> {
         mirrored.push(runtime.block_on(mirror(&broker, entries))?);
         stored.push(runtime.block_on(insert(entries))?);
     }
-    println!("{entries} entries of {PAYLOAD} bytes, {PARTITIONS} partitions, {rounds} rounds; entries/s: median (least to most)");
+    println!(
+        "{entries} entries of {PAYLOAD} bytes, {PARTITIONS} partitions, {rounds} rounds; entries/s: median (least to most)"
+    );
     let product = report("wal-writer, embedded store", product);
     let mirrored = report("bare mirror", mirrored);
     let stored = report("bare store insert", stored);
@@ -120,7 +122,8 @@ fn requests(target: &str, entries: usize) -> impl Iterator<Item = Vec<u8>> {
     let target = target.to_owned();
     (0..entries).map(move |number| {
         let payload = format!(r#"{{"operation":"bench","number":{number:08},"filler":"{filler}"}}"#);
-        format!(r#"{{"namespace":"bench","target":"{target}","request_id":"r-{number}","payload":{payload}}}"#).into_bytes()
+        format!(r#"{{"namespace":"bench","target":"{target}","request_id":"r-{number}","payload":{payload}}}"#)
+            .into_bytes()
     })
 }
 
@@ -156,7 +159,8 @@ async fn mirror(broker: &Kafka, entries: usize) -> Result<f64> {
     let count = Count::of(entries);
     let group = kafka::group(&kafka, "writer");
     let to = Topic::parse(&target)?;
-    batch_loop::run(options(&kafka, &group, from), Mirror { to }, Arc::<Count>::clone(&count), count.done.notified()).await?;
+    batch_loop::run(options(&kafka, &group, from), Mirror { to }, Arc::<Count>::clone(&count), count.done.notified())
+        .await?;
     count.rate()
 }
 
@@ -177,8 +181,10 @@ fn options(kafka: &KafkaSettings, group: &str, from: Topic) -> Options {
 async fn insert(entries: usize) -> Result<f64> {
     let folder = tempfile::tempdir()?;
     let store = Embedded::open(folder.path())?;
-    let records: Vec<InRecord> = requests("target", entries).zip(0..).map(|(value, offset)| record(value, offset)).collect();
-    let all: Vec<_> = records.iter().map(wal_writer::testing::entry).collect::<Result<_, _>>().context("a request was refused")?;
+    let records: Vec<InRecord> =
+        requests("target", entries).zip(0..).map(|(value, offset)| record(value, offset)).collect();
+    let all: Vec<_> =
+        records.iter().map(wal_writer::testing::entry).collect::<Result<_, _>>().context("a request was refused")?;
     let started = Instant::now();
     for batch in all.chunks(BATCH) {
         let inserted = store.insert(batch).await?;

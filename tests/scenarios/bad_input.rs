@@ -35,7 +35,7 @@ fn every_bad_input_gets_its_own_answer_and_harms_no_neighbour() {
     let writer = log.start(&[("writer.reply_topics", &allowed)]);
     // The client's own limit lies below the broker's.
     let positions = Producer::with(&log.bootstrap, &[("message.max.bytes", "4000000")]).send_all(&messages);
-    log.receipts(sent.len(), LATER);
+    log.receipts(&writer, sent.len(), LATER);
     log.wait_until_done(SOON);
     writer.terminate();
     assert!(writer.wait(SOON).success(), "{writer:?}");
@@ -151,7 +151,11 @@ impl Seen {
 /// The message with the name of its case, by which its receipt is found; one that says so itself keeps what it says.
 fn correlated(case: &Case) -> Message {
     let message = case.message.clone();
-    if message.headers.iter().any(|(name, _)| name == CORRELATION) { message } else { message.header(CORRELATION, &*case.name) }
+    if message.headers.iter().any(|(name, _)| name == CORRELATION) {
+        message
+    } else {
+        message.header(CORRELATION, &*case.name)
+    }
 }
 
 /// The headers that are neither ours nor Kafka's.

@@ -195,7 +195,8 @@ impl Road {
     #[track_caller]
     fn send(&mut self, count: usize) {
         let numbers = self.sent..self.sent + count;
-        let message = |number: usize| Message::to(&self.from).key((number % KEYS).to_string()).value(number.to_string());
+        let message =
+            |number: usize| Message::to(&self.from).key((number % KEYS).to_string()).value(number.to_string());
         let messages: Vec<Message> = numbers.map(message).collect();
         self.producer.send_all(&messages);
         self.sent += count;

@@ -11,7 +11,8 @@ use crate::support::{LATER, Load, Log, Outcome, load};
 
 const SIGABRT: i32 = 6;
 /// Where a writer can be told to die, in the order it passes them.
-const POINTS: [&str; 6] = ["before-persist", "mid-batch", "after-persist", "mid-publish", "after-publish", "after-commit"];
+const POINTS: [&str; 6] =
+    ["before-persist", "mid-batch", "after-persist", "mid-publish", "after-publish", "after-commit"];
 /// Small batches, so that a load has many of each point.
 const SMALL: [(&str, &str); 1] = [("writer.batch_records", "40")];
 
@@ -37,7 +38,7 @@ fn dying_at_any_point_loses_nothing_and_doubles_nothing() {
     }
 
     let writer = log.start(&[]);
-    log.receipts(requests.len(), LATER);
+    log.receipts(&writer, requests.len(), LATER);
     Outcome::after(writer, &log, &targets).expect_exactly_once(&requests);
 }
 
@@ -57,16 +58,18 @@ fn kills_at_random_moments_under_load_lose_nothing_and_double_nothing() {
         requests.extend(more);
         let mut writer = log.start(&[]);
         let until = random.usize(answered..requests.len());
-        log.receipts(until, LATER);
+        log.receipts(&writer, until, LATER);
         // Not to wait for anything: to fall somewhere within a batch.
         thread::sleep(Duration::from_micros(random.u64(..20_000)));
         writer.kill();
-        sending.into_iter().for_each(|sent| drop(sent.acknowledged()));
+        for sent in sending {
+            sent.acknowledged();
+        }
         expect_written_ahead(&log, &targets);
     }
 
     let writer = log.start(&[]);
-    log.receipts(requests.len(), LATER);
+    log.receipts(&writer, requests.len(), LATER);
     Outcome::after(writer, &log, &targets).expect_exactly_once(&requests);
 }
 
@@ -82,7 +85,7 @@ fn another_instance_waits_out_the_transaction_of_the_one_that_died() {
 
     let writer = log.start(&[("kafka.instance", "1")]);
 
-    log.receipts(requests.len(), LATER);
+    log.receipts(&writer, requests.len(), LATER);
     Outcome::after(writer, &log, &targets).expect_exactly_once(&requests);
 }
 

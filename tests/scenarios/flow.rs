@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
 use wal_tests::{Kafka, Message, Producer, seed};
 
 use crate::support::log::lines_with;
@@ -21,7 +19,7 @@ fn every_request_is_stored_delivered_and_answered_once_and_in_order() {
 
     let writer = log.start(&[]);
     load::send(&Producer::new(&log.bootstrap), &requests);
-    log.receipts(requests.len(), LATER);
+    log.receipts(&writer, requests.len(), LATER);
 
     Outcome::after(writer, &log, &targets).expect_exactly_once(&requests);
 }
@@ -35,19 +33,19 @@ fn a_stop_under_load_finishes_what_is_in_hand_and_leaves_the_group() {
     load::send(&Producer::new(&log.bootstrap), &requests);
 
     let writer = log.start(&[]);
-    let before = log.receipts(1, SOON).len();
+    let before = log.receipts(&writer, 1, SOON).len();
     writer.terminate();
     let status = writer.wait(STOP);
 
     assert_eq!(status.code(), Some(0), "{writer:?}");
     assert_eq!(lines_with(&writer, "left the consumer group").len(), 1, "{writer:?}");
-    assert_eq!(members(&log), 0);
+    assert_eq!(log.members(), 0);
     let answered = log.read(&log.topic("receipts")).len();
     println!("{before} receipts before the stop, {answered} after it, of {}", requests.len());
     assert!(answered < requests.len(), "it was stopped in the middle of its work");
 
     let writer = log.start(&[]);
-    log.receipts(requests.len(), LATER);
+    log.receipts(&writer, requests.len(), LATER);
     Outcome::after(writer, &log, &targets).expect_exactly_once(&requests);
 }
 
@@ -66,8 +64,8 @@ fn high_requests_go_first_and_low_ones_still_move() {
         requests("ingress.low").chain(requests("ingress.high")).map(|(lane, number)| request(lane, number)).collect();
     log.send(&both);
 
-    let _writer = log.start(&[]);
-    let receipts = log.receipts(2 * EACH, LATER);
+    let writer = log.start(&[]);
+    let receipts = log.receipts(&writer, 2 * EACH, LATER);
 
     let is_high = |at: &usize| receipts[*at].text().contains("ingress.high");
     let last_high = (0..receipts.len()).rfind(is_high).expect("there are high requests");
@@ -86,7 +84,7 @@ fn a_writer_that_stands_by_takes_over() {
     let first = log.start_ready(&[]);
     let mut requests = load.make(200);
     load::send(&producer, &requests);
-    log.receipts(requests.len(), SOON);
+    log.receipts(&first, requests.len(), SOON);
 
     // The embedded store belongs to one process, so the one that stands by is started when the other is gone.
     first.terminate();
@@ -94,14 +92,7 @@ fn a_writer_that_stands_by_takes_over() {
     let second = log.start_ready(&[("kafka.instance", "1")]);
     requests.extend(load.make(200));
     load::send(&producer, &requests[200..]);
-    log.receipts(requests.len(), SOON);
+    log.receipts(&second, requests.len(), SOON);
 
     Outcome::after(second, &log, &targets).expect_exactly_once(&requests);
-}
-
-/// How many members the writers' group has.
-fn members(log: &Log) -> usize {
-    let asking: BaseConsumer = ClientConfig::new().set("bootstrap.servers", &log.bootstrap).create().unwrap();
-    let groups = asking.fetch_group_list(Some(&log.group()), SOON).unwrap();
-    groups.groups().iter().map(|group| group.members().len()).sum()
 }

@@ -59,7 +59,7 @@ fn an_ingress_topic_that_was_made_anew_is_read_from_its_start() {
     log.send(&[request(&log, "after")]);
 
     let writer = log.start(&[("policy.target", &log.target("anew"))]);
-    let receipts = log.receipts(2, SOON);
+    let receipts = log.receipts(&writer, 2, SOON);
 
     assert!(receipts.iter().all(|receipt| receipt.json()["success"] == true), "{receipts:?}");
     assert_ne!(receipts[0].json()["log_id"], receipts[1].json()["log_id"]);
@@ -72,7 +72,7 @@ fn used_log(name: &str) -> Log {
     let log = Log::on(&Kafka::shared().bootstrap(), &[]);
     let writer = log.start(&[("policy.target", &log.target(name))]);
     log.send(&[request(&log, "before")]);
-    log.receipts(1, SOON);
+    log.receipts(&writer, 1, SOON);
     log.wait_until_done(SOON);
     writer.terminate();
     assert!(writer.wait(SOON).success(), "{writer:?}");

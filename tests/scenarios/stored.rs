@@ -85,7 +85,7 @@ fn an_entry_whose_target_is_missing_waits_and_is_delivered_when_it_comes_back() 
     writer.wait_for_line("waits for its target", SOON);
     assert_eq!(log.read(&log.topic("receipts")), []);
     create_topic(&log.bootstrap, &target, 1, &[]);
-    let receipts = log.receipts(1, SOON);
+    let receipts = log.receipts(&writer, 1, SOON);
 
     expect_stored(&receipts[0].json(), &documents);
     assert_eq!(log.wait_for(&target, 1, SOON).len(), 1);
@@ -97,11 +97,13 @@ fn an_entry_keeps_the_policy_it_was_stored_under() {
     let log = Log::on(&Kafka::shared().bootstrap(), &[NARROW]);
     let (before, after) = (log.target("before"), log.target("after"));
     let policy = [("policy.target", &*before), ("policy.retry_count", "7"), ("policy.ttl", "3600")];
-    let bare = |id: &str| Message::to(&log.topic("ingress")).value(format!(r#"{{"namespace":"n","payload":{{}},"request_id":"{id}"}}"#));
+    let bare = |id: &str| {
+        Message::to(&log.topic("ingress")).value(format!(r#"{{"namespace":"n","payload":{{}},"request_id":"{id}"}}"#))
+    };
     let documents = store_only_under(&log, &policy, &[bare("r")], "after-persist", 1);
     log.send(&[bare("new")]);
 
-    let changed = [("policy.target", &*after), ("policy.retry_count", "1"), ("policy.ttl", "60")];
+    let changed = [("policy.target", &*after), ("policy.retry_count", "1"), ("policy.ttl", "120")];
     let receipts = run(&log, &changed, 2);
 
     let stored = receipts.iter().find(|receipt| receipt["request_id"] == "r").unwrap();
@@ -162,7 +164,9 @@ fn a_receipt_whose_reply_topic_is_gone_or_not_allowed_any_more_goes_to_the_logs_
     let log = Log::on(&Kafka::shared().bootstrap(), &[NARROW]);
     let (target, gone, there) = (log.target("target"), log.target("gone"), log.target("there"));
     let allowed = format!("{gone},{there}");
-    let to = |id: &str, reply: &str| request(&log, id, &target, "").header("kafka_replyTopic", reply).header("kafka_correlationId", id);
+    let to = |id: &str, reply: &str| {
+        request(&log, id, &target, "").header("kafka_replyTopic", reply).header("kafka_correlationId", id)
+    };
     let messages = [to("r1", &gone), to("r2", &there)];
     let documents = store_only_under(&log, &[("writer.reply_topics", &allowed)], &messages, "after-persist", 2);
     delete_topic(&log.bootstrap, &gone);
@@ -171,13 +175,15 @@ fn a_receipt_whose_reply_topic_is_gone_or_not_allowed_any_more_goes_to_the_logs_
     let receipts = run(&log, &[("writer.reply_topics", &gone)], 2);
 
     assert!(receipts.iter().all(|receipt| receipt["success"] == true), "{receipts:?}");
-    let correlations = log.read(&log.topic("receipts")).iter().map(|record| record.header("kafka_correlationId")).collect::<Vec<_>>();
+    let correlations =
+        log.read(&log.topic("receipts")).iter().map(|record| record.header("kafka_correlationId")).collect::<Vec<_>>();
     assert_eq!(correlations, [Some("r1".to_owned()), Some("r2".to_owned())]);
     assert_eq!((log.read(&there).len(), log.read(&target).len()), (0, documents.len()));
 }
 
 fn request(log: &Log, id: &str, target: &str, more: &str) -> Message {
-    let value = format!(r#"{{"namespace":"n","target":"{target}","payload":{{"of":"{id}"}},"request_id":"{id}"{more}}}"#);
+    let value =
+        format!(r#"{{"namespace":"n","target":"{target}","payload":{{"of":"{id}"}},"request_id":"{id}"{more}}}"#);
     Message::to(&log.topic("ingress")).value(value)
 }
 
@@ -188,7 +194,13 @@ fn store_only(log: &Log, messages: &[Message], point: &str, entries: usize) -> V
 
 /// Sends requests and lets writers die at a point until all of them are stored; nothing of them is published.
 #[track_caller]
-fn store_only_under(log: &Log, settings: &[(&str, &str)], messages: &[Message], point: &str, entries: usize) -> Vec<Entry> {
+fn store_only_under(
+    log: &Log,
+    settings: &[(&str, &str)],
+    messages: &[Message],
+    point: &str,
+    entries: usize,
+) -> Vec<Entry> {
     log.send(messages);
     for _ in 0..ROUNDS {
         let writer = log.start_in(log.folder(), settings, &[("WAL_FAILPOINT", point)]);
@@ -206,7 +218,7 @@ fn store_only_under(log: &Log, settings: &[(&str, &str)], messages: &[Message], 
 #[track_caller]
 fn run(log: &Log, settings: &[(&str, &str)], receipts: usize) -> Vec<Value> {
     let writer = log.start(settings);
-    let receipts = log.receipts(receipts, SOON);
+    let receipts = log.receipts(&writer, receipts, SOON);
     stop(log, &writer);
     receipts.iter().map(Record::json).collect()
 }

@@ -323,7 +323,7 @@ fn many_topics_are_looked_up_at_once() {
         assert!(there.iter().all(is_told));
         assert!(absent.iter().all(|topic| matches!(first[topic], Presence::Unknown { .. })));
         assert!(took < Duration::from_secs(5), "{took:?}");
-    
+
         let started = Instant::now();
         directory.look_up(&there).await;
         assert!(started.elapsed() < Duration::from_millis(100), "{:?}", started.elapsed());

@@ -20,10 +20,11 @@ Exit codes:
   4  unknown: no receipt came in time; send the same request again to be sure
   5  not found
 
-Results go to standard output, everything else to standard error. With `-o json` every result is one line of JSON.
+Results go to standard output, everything else to standard error. With `-o json` every
+result is one line of JSON, with field names that stay.
 
 Start here:
-  wal demo    the whole story in one process, in half a minute
+  wal demo    the whole story in one process, in a few seconds
   wal dev     a log to work with, on this machine, nothing else to install";
 
 /// The hand of the Kafka-native write-ahead log: write, follow, look up, set up.
@@ -41,11 +42,28 @@ pub struct Cli {
 /// What holds for every command.
 #[derive(Clone, Debug, Args)]
 pub struct Global {
-    /// How results are written to standard output
-    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT", help_heading = "Global options")]
+    /// How results are written to standard output: table or json
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        hide_possible_values = true,
+        default_value_t,
+        value_name = "FORMAT",
+        help_heading = "Global options"
+    )]
     pub output: Format,
-    /// When to colour; NO_COLOR is heeded
-    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN", help_heading = "Global options")]
+    /// When to colour: auto, always or never; NO_COLOR is heeded
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        hide_possible_values = true,
+        default_value_t,
+        value_name = "WHEN",
+        help_heading = "Global options"
+    )]
     pub color: When,
     /// A configuration file, as the services take it; WAL__SECTION__KEY variables work too
     #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
@@ -90,8 +108,10 @@ pub struct Demo {
 
 /// `wal dev`
 #[derive(Debug, Args)]
-#[command(after_help = "Ctrl-C stops it cleanly; kill -9 loses nothing that was acknowledged. Not for production: one process, \
-                        no authentication.")]
+#[command(
+    after_help = "Ctrl-C stops it cleanly; kill -9 loses nothing that was acknowledged. Not for production: one process, \
+                        no authentication."
+)]
 pub struct Dev {
     /// Where the embedded broker listens, on 127.0.0.1; 0 takes any free port
     #[arg(long, default_value_t = 9092, conflicts_with = "kafka")]
@@ -127,7 +147,7 @@ pub struct Write {
     /// The namespace
     #[arg(required_unless_present = "file", conflicts_with = "file")]
     pub namespace: Option<Namespace>,
-    /// Requests in plain JSON, one a line, sent as they are; `-` reads standard input
+    /// Requests in plain JSON, one a line, sent as they are; - for standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ONE_REQUEST)]
     pub file: Option<PathBuf>,
     /// The payload: JSON, @file, or - for standard input
@@ -160,7 +180,7 @@ pub struct Write {
     /// The same key again is the same operation, written once
     #[arg(long, value_name = "KEY", help_heading = "Identity")]
     pub idempotency_key: Option<Id>,
-    /// The same id again is the same request; one is made up if there is none
+    /// The same id again is the same request [default: made up]
     #[arg(long, value_name = "ID", help_heading = "Identity")]
     pub request_id: Option<Id>,
     /// Who it belongs to
@@ -194,14 +214,14 @@ const ONE_REQUEST: [&str; 12] = [
 pub struct Tail {
     /// The target topic
     pub target: Topic,
-    /// Where to begin
-    #[arg(long, value_enum, default_value_t)]
+    /// Where to begin: beginning or end
+    #[arg(long, value_enum, hide_possible_values = true, default_value_t)]
     pub from: From,
     /// Stop after so many records
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub max: Option<u64>,
-    /// Read as a member of this consumer group and commit what was shown; without it every partition is read and nothing committed
-    #[arg(long)]
+    /// Share the target with this consumer group and go on where it got to, instead of --from
+    #[arg(long, conflicts_with = "from")]
     pub group: Option<String>,
 }
 
@@ -271,7 +291,7 @@ pub enum Topics {
 /// What `wal topics apply` may do beside making topics.
 #[derive(Debug, Args)]
 pub struct Adopt {
-    /// Also start our groups on topics that exist and have no offsets of ours; what was committed is not touched
+    /// Where a group of ours has lost its place, let it begin at the start of what is there
     #[arg(long)]
     pub adopt: bool,
 }

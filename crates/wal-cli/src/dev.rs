@@ -55,14 +55,8 @@ async fn serve(screen: &Screen, stack: &mut Stack, dev: &args::Dev, folder: &Fol
     screen.note(&screen.err.tone(Tone::Faint, &text));
     let ready_after = stack.ready(READY).await?;
     let kept: Option<&Path> = if dev.ephemeral { None } else { Some(folder.path()) };
-    Banner {
-        bootstrap,
-        is_embedded: dev.kafka.is_none(),
-        gateway: stack.gateway_url(),
-        folder: kept,
-        ready_after,
-    }
-    .show(screen)?;
+    Banner { bootstrap, is_embedded: dev.kafka.is_none(), gateway: stack.gateway_url(), folder: kept, ready_after }
+        .show(screen)?;
     Err(stack.failed().await)
 }
 

@@ -93,15 +93,19 @@ impl Gateway {
         }
     }
 
+    fn place(&self) -> &str {
+        self.base.as_str().trim_end_matches('/')
+    }
+
     fn unreachable(&self, error: &(dyn std::error::Error + 'static)) -> Problem {
-        let what = format!("ask the gateway at {}", self.base);
+        let what = format!("ask the gateway at {}", self.place());
         let hint = "start `wal dev`, or say where the gateway is: --gateway http://host:port";
         // The outermost words only say that sending failed; what they rest on says why.
         Problem::new(Exit::Failed, "WAL_GATEWAY_UNREACHABLE", what).because(error.source().unwrap_or(error)).hint(hint)
     }
 
     fn not_a_gateway(&self, why: &str) -> Problem {
-        let what = format!("understand what answers at {}: {why}", self.base);
+        let what = format!("understand what answers at {}: {why}", self.place());
         Problem::new(Exit::Failed, "WAL_GATEWAY_UNREACHABLE", what).hint("is that the gateway? See --gateway")
     }
 }

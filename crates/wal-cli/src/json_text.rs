@@ -150,7 +150,8 @@ mod tests {
 
     #[test]
     fn nothing_of_a_value_is_changed() {
-        let exact = r#"{"z":1e400,"a":12345678901234567890123,"a":1.10,"s":"a \" { , : b\\","e":"\u00e9","n":[],"o":{}}"#;
+        let exact =
+            r#"{"z":1e400,"a":12345678901234567890123,"a":1.10,"s":"a \" { , : b\\","e":"\u00e9","n":[],"o":{}}"#;
         assert_eq!(compact(exact.as_bytes()).as_deref(), Some(exact));
         let pretty = pretty(exact.as_bytes()).unwrap();
         assert_eq!(compact(pretty.as_bytes()).as_deref(), Some(exact));

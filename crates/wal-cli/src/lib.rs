@@ -14,6 +14,10 @@ mod args;
 #[cfg(feature = "embedded-broker")]
 pub mod broker;
 mod card;
+#[cfg(feature = "embedded-broker")]
+mod demo;
+#[cfg(not(feature = "embedded-broker"))]
+#[path = "demo/without.rs"]
 mod demo;
 mod dev;
 mod entry;

@@ -18,7 +18,9 @@ pub enum Moment {
 
 /// A text that is no time.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("use now, a time ago such as -2h or -1h30m, a day such as 2026-11-23, or RFC 3339 such as 2026-11-23T10:00:00Z")]
+#[error(
+    "use now, a time ago such as -2h or -1h30m, a day such as 2026-11-23, or RFC 3339 such as 2026-11-23T10:00:00Z"
+)]
 pub struct NotAMoment;
 
 impl Moment {

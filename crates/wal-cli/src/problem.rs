@@ -129,6 +129,7 @@ impl Problem {
         let code = paint.tone(Tone::Faint, &format!("[{}]", self.code));
         let mut text = format!("{} failed to {} {code}", label(Tone::Bad, "error:"), self.what);
         for cause in &self.causes {
+            let cause = cause.replace('\n', "\n       ");
             let _ = write!(text, "\n  {} {cause}", label(Tone::Faint, "why:"));
         }
         if let Some(hint) = &self.hint {

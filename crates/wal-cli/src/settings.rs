@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use tokio::net::TcpStream;
 use wal_runtime::config::{self, Format, Kafka, Log, Settings};
 use wal_runtime::logs;
 use wal_sdk::{ConnectError, Connection};
@@ -32,7 +33,11 @@ pub fn load(file: Option<&Path>, given: &Given) -> Result<Settings, Problem> {
         match value.into_string() {
             Ok(value) => environment.push((name, value)),
             Err(_) if name.to_ascii_uppercase().starts_with("WAL__") => {
-                return Err(Problem::new(Exit::Usage, "WAL_CONFIG_INVALID", format!("read the variable {name} as UTF-8")));
+                return Err(Problem::new(
+                    Exit::Usage,
+                    "WAL_CONFIG_INVALID",
+                    format!("read the variable {name} as UTF-8"),
+                ));
             }
             // Whoever it belongs to, it is not for us.
             Err(_) => {}
@@ -76,6 +81,30 @@ pub fn connection(kafka: &Kafka) -> Connection {
     Connection { options, timeout: kafka.start_timeout.min(CONNECT), ..Connection::to(&kafka.bootstrap_servers) }
 }
 
+/// Fails at once where nobody listens; Kafka's client would go on trying until its time is up.
+pub async fn reach(kafka: &Kafka) -> Result<(), Problem> {
+    let mut refused = None;
+    for server in kafka.bootstrap_servers.split(',').map(str::trim) {
+        let address = server.split_once("://").map_or(server, |(_, address)| address);
+        match tokio::time::timeout(CONNECT, TcpStream::connect(address)).await {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(error)) => refused = Some(error),
+            // Slow is not gone.
+            Err(_) => return Ok(()),
+        }
+    }
+    match refused {
+        Some(error) => {
+            let what = format!("reach Kafka at {}", kafka.bootstrap_servers);
+            let problem = Problem::new(Exit::Failed, "WAL_BROKER_UNREACHABLE", what).because(&error);
+            Err(problem.hint(START_OR_SAY))
+        }
+        None => Ok(()),
+    }
+}
+
+const START_OR_SAY: &str = "start `wal dev`, or say where Kafka is: --bootstrap host:port";
+
 /// Where the settings have the gateway.
 pub fn gateway_url(settings: &Settings) -> Result<String, Problem> {
     let options = wal_gateway::Options::read(settings).map_err(|error| invalid(&error))?;
@@ -85,14 +114,16 @@ pub fn gateway_url(settings: &Settings) -> Result<String, Problem> {
 /// Why there is no connection, and what to do about it.
 pub fn no_connection(error: &ConnectError) -> Problem {
     let (exit, code, hint) = match error {
-        ConnectError::TopicMissing(_) => {
-            (Exit::Failed, "WAL_TOPIC_MISSING", "`wal topics apply` makes the log's topics; see --bootstrap for the cluster")
-        }
+        ConnectError::TopicMissing(_) => (
+            Exit::Failed,
+            "WAL_TOPIC_MISSING",
+            "`wal topics apply` makes the log's topics; see --bootstrap for the cluster",
+        ),
         ConnectError::FixedOption(_) | ConnectError::Options(_) => {
             (Exit::Usage, "WAL_CONFIG_INVALID", "see [kafka.options] in config/default.toml")
         }
         ConnectError::Unreachable { .. } | ConnectError::TimedOut(_) => {
-            (Exit::Failed, "WAL_BROKER_UNREACHABLE", "start `wal dev`, or say where Kafka is: --bootstrap host:port")
+            (Exit::Failed, "WAL_BROKER_UNREACHABLE", START_OR_SAY)
         }
         ConnectError::Thread(_) | ConnectError::Ended => (Exit::Failed, "WAL_FAILED", "the same again; -v shows more"),
     };

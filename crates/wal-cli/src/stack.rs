@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use wal_gateway::Gateway;
 use wal_runtime::config::{Kafka, Settings};
 use wal_runtime::shutdown::Shutdown;
+use wal_runtime::topics::Leniency;
 use wal_store::EntryStore;
 use wal_store::embedded::Embedded;
 
@@ -98,6 +99,7 @@ impl Stack {
     }
 
     /// The settings that everything runs with.
+    #[cfg(feature = "embedded-broker")]
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
@@ -166,12 +168,7 @@ async fn services(options: &Options, bootstrap: &str, started: Instant) -> Resul
     let settings = settings::load(options.config.as_deref(), &given(options, bootstrap))?;
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, options.gateway_port));
     let store: Arc<dyn EntryStore> = Arc::new(Embedded::open(&options.store).map_err(|error| no_store(&error))?);
-    // The port is taken before anything is changed on the cluster.
     let gateway = Gateway::bind(listen, Arc::clone(&store)).map_err(|error| no_gateway(&error))?;
-    match options.topics {
-        Missing::Made => topics::make(&settings, options.broker.leniency()).await?,
-        Missing::Told => {}
-    }
     let writer = wal_writer::Service::new(&settings, Arc::clone(&store)).map_err(|error| writer_ended(&error))?;
     let writer = match options.broker {
         Choice::Embedded { .. } => writer.lenient(),
@@ -183,11 +180,23 @@ async fn services(options: &Options, bootstrap: &str, started: Instant) -> Resul
     let gateway = Service::spawn("gateway", |shutdown| async move {
         gateway.run(async move { shutdown.triggered().await }).await.map_err(|error| no_gateway(&error))
     });
-    let writer = Service::spawn("writer", |shutdown| async move {
+    let (missing, leniency, of_topics) = (options.topics, options.broker.leniency(), settings.clone());
+    let writer = Service::spawn("writer", move |shutdown| async move {
+        tokio::select! {
+            made = make_topics(missing, &of_topics, leniency) => made?,
+            () = shutdown.triggered() => return Ok(()),
+        }
         let ended = writer.run(observer, async move { shutdown.triggered().await }).await;
         ended.map_err(|error| writer_ended(&error))
     });
     Ok(Services { settings, gateway_address, is_ready, started, store, writer, gateway })
+}
+
+async fn make_topics(missing: Missing, settings: &Settings, leniency: Leniency) -> Result<(), Problem> {
+    match missing {
+        Missing::Made => topics::make(settings, leniency).await,
+        Missing::Told => Ok(()),
+    }
 }
 
 fn given(options: &Options, bootstrap: &str) -> Given {
@@ -256,7 +265,9 @@ fn no_store(error: &wal_store::embedded::OpenError) -> Problem {
 
 fn no_gateway(error: &wal_gateway::Error) -> Problem {
     let (code, hint) = match error {
-        wal_gateway::Error::Taken(_) => ("WAL_PORT_TAKEN", "another port for the gateway: --gateway-port 0 takes a free one"),
+        wal_gateway::Error::Taken(_) => {
+            ("WAL_PORT_TAKEN", "another port for the gateway: --gateway-port 0 takes a free one")
+        }
         wal_gateway::Error::Remote(_) | wal_gateway::Error::Listen { .. } => ("WAL_GATEWAY", "another --gateway-port"),
     };
     let what = match error {
@@ -270,7 +281,9 @@ fn writer_ended(error: &wal_writer::Error) -> Problem {
     use wal_writer::Error;
     let of = |exit, code| Problem::new(exit, code, "run the writer").because(error);
     match error {
-        Error::Config(error) => settings::invalid(error),
+        Error::Config(_) => {
+            of(Exit::Usage, "WAL_CONFIG_INVALID").hint("config/default.toml has every key with a comment")
+        }
         Error::OtherStore { .. } => of(Exit::Failed, "WAL_STORE_OTHER")
             .hint("--data with the folder that has that store; or, to begin anew, a `kafka.topic_prefix` of its own"),
         Error::Topics(_) => of(Exit::Failed, "WAL_TOPICS_UNFIT")
@@ -280,7 +293,8 @@ fn writer_ended(error: &wal_writer::Error) -> Problem {
             of(Exit::Failed, "WAL_BROKER_UNREACHABLE").hint("is Kafka running there? See --kafka")
         }
         Error::Store(_) | Error::Logs(_) | Error::Health(_) | Error::Signals(_) | Error::Loop(_) => {
-            of(Exit::Failed, "WAL_SERVICE_ENDED").hint("the same again; nothing that was acknowledged is lost. -v shows the log")
+            of(Exit::Failed, "WAL_SERVICE_ENDED")
+                .hint("the same again; nothing that was acknowledged is lost. -v shows the log")
         }
     }
 }

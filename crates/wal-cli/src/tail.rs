@@ -6,8 +6,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use wal_model::{InRecord, Lifecycle};
 use wal_model::delivery::Received;
+use wal_model::{InRecord, Lifecycle};
 use wal_runtime::config::{Kafka, Settings};
 use wal_sdk::{ConnectError, Deliveries, DeliveriesOptions, Item, Start};
 
@@ -27,6 +27,7 @@ const CLOSE: Duration = Duration::from_secs(2);
 /// Runs `wal tail`.
 pub async fn run(screen: &Screen, settings: &Settings, tail: args::Tail) -> Result<Exit, Problem> {
     let kafka = Kafka::read(settings).map_err(|error| settings::invalid(&error))?;
+    settings::reach(&kafka).await?;
     tokio::select! {
         exit = follow(screen, &kafka, &tail) => exit,
         _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),

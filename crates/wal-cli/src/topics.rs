@@ -15,6 +15,7 @@ use crate::settings;
 /// Runs `wal topics`.
 pub async fn run(screen: &Screen, settings: &Settings, command: args::Topics) -> Result<Exit, Problem> {
     let (kafka, wanted) = read(settings)?;
+    settings::reach(&kafka).await?;
     match command {
         args::Topics::Plan => {
             let plan = topics::plan(&kafka, &wanted).await.map_err(|error| failed(&kafka, &error))?;
@@ -83,12 +84,7 @@ fn no_answer(kafka: &Kafka, why: String) -> Problem {
     Problem::new(Exit::Failed, "WAL_BROKER_UNREACHABLE", what)
 }
 
-async fn apply(
-    screen: &Screen,
-    kafka: &Kafka,
-    wanted: &TopicSettings,
-    adopt: &args::Adopt,
-) -> Result<Exit, Problem> {
+async fn apply(screen: &Screen, kafka: &Kafka, wanted: &TopicSettings, adopt: &args::Adopt) -> Result<Exit, Problem> {
     let plan = topics::apply(kafka, wanted).await.map_err(|error| failed(kafka, &error))?;
     show(screen, &plan, Tense::Was)?;
     if adopt.adopt {
@@ -166,7 +162,8 @@ impl<'a> TopicJson<'a> {
             Step::Fits => ("fits", Vec::new(), None, &[][..]),
             Step::Create => ("create", Vec::new(), None, &[][..]),
             Step::Change { configs, partitions, unfixable } => {
-                let config = |(name, found, wanted): &'a (&'static str, String, String)| ConfigJson { name, found, wanted };
+                let config =
+                    |(name, found, wanted): &'a (&'static str, String, String)| ConfigJson { name, found, wanted };
                 ("change", configs.iter().map(config).collect(), *partitions, &unfixable[..])
             }
         };

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use serde_json::value::RawValue;
 use tokio::task::JoinSet;
-use wal_model::lifecycle::Requested;
 use wal_model::Priority;
+use wal_model::lifecycle::Requested;
 use wal_runtime::config::{Kafka, Settings};
 use wal_sdk::{Producer, ProducerOptions, Queued, RawRequest, SendError, WriteRequest};
 
@@ -33,6 +33,7 @@ const PROGRESS: Duration = Duration::from_secs(1);
 pub async fn run(screen: &Screen, settings: &Settings, write: args::Write) -> Result<Exit, Problem> {
     let kafka = Kafka::read(settings).map_err(|error| settings::invalid(&error))?;
     let requests = Requests::open(&write, &kafka).await?;
+    settings::reach(&kafka).await?;
     let mut options = ProducerOptions::new(settings::connection(&kafka), kafka.topics.clone());
     options.send_timeout = write.timeout;
     let producer = Producer::connect(options).await.map_err(|error| settings::no_connection(&error))?;
@@ -98,9 +99,9 @@ async fn payload(given: &str) -> Result<Box<RawValue>, Problem> {
         None => given.to_owned(),
     };
     serde_json::from_str(&text).map_err(|error| {
-        Problem::usage("read the payload as JSON")
-            .because(&error)
-            .hint(r#"--payload '{"operation":"create_order"}', --payload @order.json, or --payload - for standard input"#)
+        Problem::usage("read the payload as JSON").because(&error).hint(
+            r#"--payload '{"operation":"create_order"}', --payload @order.json, or --payload - for standard input"#,
+        )
     })
 }
 
@@ -127,7 +128,8 @@ impl Writing<'_> {
                         self.show_next().await?;
                     }
                     let sent = Instant::now();
-                    let request = RawRequest { topic: topic.clone(), key: None, value: Some(value), headers: Vec::new() };
+                    let request =
+                        RawRequest { topic: topic.clone(), key: None, value: Some(value), headers: Vec::new() };
                     let queued = producer.enqueue_raw(request).await;
                     self.follow(queued, Some(line), sent);
                     self.show_ready()?;
@@ -152,8 +154,9 @@ impl Writing<'_> {
             match queued.acknowledged().await {
                 Err(error) => Outcome::not_sent(line, request_id, &error),
                 Ok(mut pending) => {
+                    let acked = pending.acked().acked_at;
                     let answer = pending.await_receipt(timeout).await;
-                    Outcome::answered(line, request_id, answer, sent)
+                    Outcome::answered(line, request_id, answer, sent, acked)
                 }
             }
         });
@@ -197,4 +200,3 @@ impl Writing<'_> {
         }
     }
 }
-

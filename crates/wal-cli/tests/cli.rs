@@ -146,7 +146,10 @@ fn a_file_of_requests_is_answered_line_by_line() {
     let good = r#"{"namespace": "orders", "target": "order_events", "payload": {"n": 1}, "request_id": "f-1"}"#;
     let typo = r#"{"namespace": "orders", "target": "order_events", "payload": {}, "lifecycle": {"retry_cout": 3}}"#;
 
-    let written = wal_with(&["write", "--file", "-", "--bootstrap", &dev.bootstrap, "-o", "json"], &format!("{good}\n\n{typo}\n"));
+    let written = wal_with(
+        &["write", "--file", "-", "--bootstrap", &dev.bootstrap, "-o", "json"],
+        &format!("{good}\n\n{typo}\n"),
+    );
 
     assert_eq!(written.code, Some(3), "{written:?}");
     let mut answers = written.json();
@@ -176,7 +179,11 @@ fn a_port_that_is_taken_is_named_with_a_way_out() {
 
     let gateway = wal(&["dev", "--port", "0", "--gateway-port", &port, "--data", data]);
     assert_eq!(gateway.code, Some(1));
-    assert!(gateway.stderr.contains("WAL_PORT_TAKEN") && gateway.stderr.contains("--gateway-port"), "{}", gateway.stderr);
+    assert!(
+        gateway.stderr.contains("WAL_PORT_TAKEN") && gateway.stderr.contains("--gateway-port"),
+        "{}",
+        gateway.stderr
+    );
 }
 
 #[test]

@@ -146,31 +146,49 @@ fn topic(settings: &TopicSettings, topic: Topic, purpose: &'static str, retentio
 /// What is left to do about a topic that looks so.
 pub fn compare(wanted: Wanted, found: Option<&TopicShape>) -> Planned {
     let Some(found) = found else { return Planned { wanted, step: Step::Create } };
+    let mut unfixable = misfits(&wanted, found);
     let mut configs = Vec::new();
-    let mut unfixable = Vec::new();
-    if found.configs.is_empty() {
-        unfixable.push("its settings are not told to this client, so they are neither checked nor changed".to_owned());
-    } else {
-        let differs = |(key, value): &(&'static str, String)| {
-            let there = found.configs.get(*key).map_or(NOT_TOLD, String::as_str);
-            (!fits(&wanted, key, there, value)).then(|| (*key, there.to_owned(), value.clone()))
-        };
-        configs.extend(wanted.configs.iter().filter_map(differs));
-    }
-    if found.partitions > wanted.partitions {
-        let (there, count) = (found.partitions, wanted.partitions);
-        unfixable.push(format!("it has {there} partitions instead of {count}; partitions cannot be taken away"));
-    }
-    if found.replication < wanted.replication {
-        let (there, count) = (found.replication, wanted.replication);
-        unfixable.push(format!(
-            "it has {there} copies of a partition instead of {count}; kafka-reassign-partitions makes more"
-        ));
+    for (key, there, value) in differences(&wanted, found) {
+        // With fewer copies than must have a record, nothing could be written at all.
+        if key == MIN_INSYNC && number(&value) > u64::try_from(found.replication).ok() {
+            unfixable.push(format!("{key} is {there} instead of {value}, which takes more copies than there are"));
+        } else {
+            configs.push((key, there, value));
+        }
     }
     let partitions = (found.partitions < wanted.partitions).then_some(wanted.partitions);
     let fits = configs.is_empty() && partitions.is_none() && unfixable.is_empty();
     let step = if fits { Step::Fits } else { Step::Change { configs, partitions, unfixable } };
     Planned { wanted, step }
+}
+
+/// What no command of ours can change.
+fn misfits(wanted: &Wanted, found: &TopicShape) -> Vec<String> {
+    let mut misfits = Vec::new();
+    if found.configs.is_empty() {
+        misfits.push("its settings are not told to this client, so they are neither checked nor changed".to_owned());
+    }
+    if found.partitions > wanted.partitions {
+        let (there, count) = (found.partitions, wanted.partitions);
+        misfits.push(format!("it has {there} partitions instead of {count}; partitions cannot be taken away"));
+    }
+    if found.replication < wanted.replication {
+        let (there, count) = (found.replication, wanted.replication);
+        misfits.push(format!("it has {there} of {count} copies of a partition; kafka-reassign-partitions makes more"));
+    }
+    misfits
+}
+
+/// The settings that differ: name, what is there, what must be. None where no setting is told.
+fn differences(wanted: &Wanted, found: &TopicShape) -> Vec<(&'static str, String, String)> {
+    if found.configs.is_empty() {
+        return Vec::new();
+    }
+    let differs = |(key, value): &(&'static str, String)| {
+        let there = found.configs.get(*key).map_or(NOT_TOLD, String::as_str);
+        (!fits(wanted, key, there, value)).then(|| (*key, there.to_owned(), value.clone()))
+    };
+    wanted.configs.iter().filter_map(differs).collect()
 }
 
 /// Whether a setting is good as it is: more safety or more room than wanted was given by somebody on purpose.
@@ -288,13 +306,24 @@ mod tests {
     fn what_cannot_be_changed_is_said() {
         let cases = [
             (planned("wal.ingress", |shape| shape.partitions = 24), "24 partitions instead of 12"),
-            (planned("wal.ingress", |shape| shape.replication = 1), "1 copies of a partition instead of 3"),
+            (planned("wal.ingress", |shape| shape.replication = 1), "1 of 3 copies"),
             (planned("wal.ingress", |shape| shape.configs = Arc::default()), "not told"),
         ];
         for (planned, words) in cases {
             let Step::Change { configs, partitions: None, unfixable } = planned.step else { panic!() };
             assert!(configs.is_empty() && unfixable.len() == 1 && unfixable[0].contains(words), "{unfixable:?}");
         }
+    }
+
+    #[test]
+    fn a_topic_of_few_copies_stays_writable() {
+        let few = |shape: &mut TopicShape| {
+            set(MIN_INSYNC, "1")(shape);
+            shape.replication = 1;
+        };
+        let Step::Change { configs, unfixable, .. } = planned("wal.ingress", few).step else { panic!() };
+        assert_eq!(configs, []);
+        assert!(unfixable[1].contains("min.insync.replicas is 1 instead of 2"), "{unfixable:?}");
     }
 
     #[test]
@@ -320,7 +349,7 @@ mod tests {
             (planned("wal.ingress", set(MAX_BYTES, "2000000")), "max.message.bytes is 2000000, wanted is 1048588"),
             (planned("wal.ingress", set(MIN_INSYNC, "1")), "min.insync.replicas is 1, wanted is 2"),
             (planned("wal.receipts", set(MAX_BYTES, "300000")), "max.message.bytes is 300000"),
-            (planned("wal.ingress", |shape| shape.replication = 1), "wal.ingress: it has 1 copies"),
+            (planned("wal.ingress", |shape| shape.replication = 1), "wal.ingress: it has 1 of 3 copies"),
             (planned("wal.ingress", |shape| shape.partitions = 6), "wal.ingress has fewer than 12 partitions"),
         ];
         for (planned, words) in warned {

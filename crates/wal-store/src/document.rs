@@ -134,11 +134,8 @@ pub(crate) fn encode_content(entry: &Entry, copy: ReadableCopy) -> String {
     };
     let payload = Binary::of(&entry.payload);
     let ordering_key = entry.ordering_key.as_deref().map(Binary::of).unwrap_or_default();
-    let metadata = Metadata {
-        user_id: entry.user.clone(),
-        tenant_id: entry.tenant.clone(),
-        operation: entry.operation.clone(),
-    };
+    let metadata =
+        Metadata { user_id: entry.user.clone(), tenant_id: entry.tenant.clone(), operation: entry.operation.clone() };
     to_json(&Content {
         key: entry.key(),
         version: VERSION,

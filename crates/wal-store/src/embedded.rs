@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   folder/lock            held while the store is open, so that a second process is told instead of served
-//!   folder/entries.redb    content  key ─▶ document without its standing
+//!   folder/entries.redb    content  written at, key ─▶ document without its standing
 //!                          states   key ─▶ written at, standing
 //!                          six indexes, all of them ending in (timestamp, key)
 //! ```
@@ -12,6 +12,7 @@
 mod folder;
 mod keys;
 mod read;
+mod rows;
 mod tables;
 mod write;
 
@@ -23,8 +24,8 @@ use redb::Database;
 use wal_model::status::Event;
 use wal_model::{Entry, EntryKey, Timestamp};
 
-pub use self::folder::OpenError;
 use self::folder::FolderLock;
+pub use self::folder::OpenError;
 use crate::{After, Applied, EntryStore, Error, Inserted, Page, Query, StoreId};
 
 /// The longest value redb takes. What is longer can never be kept.
@@ -125,8 +126,12 @@ impl Inner {
                 *slot = Slot::Open(Arc::clone(&database));
                 Ok(database)
             }
-            Err(error @ (OpenError::Newer { .. } | OpenError::Corrupt { .. })) => Err(Error::Corrupt(error.to_string())),
-            Err(error @ (OpenError::Locked { .. } | OpenError::Io { .. })) => Err(Error::Unavailable(error.to_string())),
+            Err(error @ (OpenError::Newer { .. } | OpenError::Corrupt { .. })) => {
+                Err(Error::Corrupt(error.to_string()))
+            }
+            Err(error @ (OpenError::Locked { .. } | OpenError::Io { .. })) => {
+                Err(Error::Unavailable(error.to_string()))
+            }
         }
     }
 

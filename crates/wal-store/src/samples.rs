@@ -10,8 +10,8 @@ use wal_model::id::Identity;
 use wal_model::lifecycle::Seconds;
 use wal_model::status::{Event, Failure, Outcome, Reason, State};
 use wal_model::{
-    Backoff, ContentHash, Coordinates, Entry, EntryKey, Header, Id, Lifecycle, LogId, Namespace, Priority, Tenant, Timestamp,
-    Topic,
+    Backoff, ContentHash, Coordinates, Entry, EntryKey, Header, Id, Lifecycle, LogId, Namespace, Priority, Tenant,
+    Timestamp, Topic,
 };
 
 /// When entries are written that do not say when: 2024-12-01T10:00:00.000Z.

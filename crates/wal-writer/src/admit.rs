@@ -34,14 +34,19 @@ pub(crate) enum Wish {
 pub(crate) struct Wanted {
     /// The entries as they would be stored now; empty if a target is missing.
     pub entries: Vec<Entry>,
-    /// The key of the first of them.
-    pub head: EntryKey,
-    /// Their number.
-    pub count: usize,
+    /// The key of each, also where the entries are left out.
+    pub keys: Vec<EntryKey>,
     /// The meaning of the request.
     pub hash: wal_model::ContentHash,
     /// A reason to refuse that can change: what is stored already is not refused for it.
     pub objection: Option<Refusal>,
+}
+
+impl Wanted {
+    /// Whether the entries can be made under the present policy.
+    pub fn has_entries(&self) -> bool {
+        !self.entries.is_empty()
+    }
 }
 
 /// Reads a record and fills from the policy what it leaves open.
@@ -88,7 +93,7 @@ fn wanted(record: &InRecord, request: Request, written_at: Timestamp, policy: &P
     if objection.is_some() {
         entries.clear();
     }
-    Wanted { entries, head: key(0), count: writes.len(), hash: request.hash, objection }
+    Wanted { entries, keys: (0..count).map(key).collect(), hash: request.hash, objection }
 }
 
 fn target(write: &Write, policy: &Policy, topics: &Topics) -> Result<Topic, Refusal> {

@@ -30,8 +30,8 @@ const ASK_AGAIN: Duration = Duration::from_millis(500);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The configuration cannot be used.
-    #[error("the configuration cannot be used")]
-    Config(#[from] config::Error),
+    #[error("failed to {0}")]
+    Config(String),
     /// The store could not be opened.
     #[error("could not open the store")]
     Store(#[from] wal_store::embedded::OpenError),
@@ -74,6 +74,13 @@ pub enum Error {
     /// The loop ended.
     #[error("the writer stopped")]
     Loop(#[from] batch_loop::Error),
+}
+
+impl From<config::Error> for Error {
+    fn from(error: config::Error) -> Error {
+        // Whole, and without a source: whoever prints the chain of causes would print it twice.
+        Error::Config(error.to_string())
+    }
 }
 
 /// The writer, ready to run.

@@ -129,7 +129,7 @@ impl<B: Brokers> Writer<B> {
     /// Singles and first members. Of a batch the first member decides whose the identity is, so it is on disk before the others.
     async fn settle_heads(&self, cases: &[Case]) -> Result<Vec<Settled>, CannotGoOn> {
         let objected: Vec<EntryKey> =
-            wanted(cases).filter(|wanted| wanted.objection.is_some()).map(|wanted| wanted.head).collect();
+            wanted(cases).filter(|wanted| wanted.objection.is_some()).map(|wanted| wanted.keys[0]).collect();
         let mut found = self.get(&objected).await?.into_iter();
         let new: Vec<Entry> = wanted(cases)
             .filter(|wanted| wanted.objection.is_none())
@@ -160,34 +160,36 @@ impl<B: Brokers> Writer<B> {
     /// The other members of batches whose first member is stored as theirs.
     async fn settle_members(&self, cases: &[Case], settled: &mut [Settled]) -> Result<(), CannotGoOn> {
         let mut members = Vec::new();
-        for (case, settled) in cases.iter().zip(&mut *settled) {
-            let (Wish::Write(wanted), Settled::Stored(_)) = (&case.wish, &*settled) else { continue };
-            if wanted.count > 1 && wanted.entries.is_empty() {
-                // Its first member is stored under a policy that named a target, and now none is named.
-                let objection = wanted.objection.clone().expect("entries are left out only with an objection");
-                error!(head = %wanted.head, "a half-stored batch cannot be completed under the present policy");
-                *settled = Settled::Refused(objection);
-                continue;
+        let mut keys = Vec::new();
+        for (case, settled) in cases.iter().zip(&*settled) {
+            let (Wish::Write(wanted), Settled::Stored(_)) = (&case.wish, settled) else { continue };
+            match wanted.has_entries() {
+                true => members.extend(wanted.entries.iter().skip(1).cloned()),
+                false => keys.extend(wanted.keys.iter().skip(1).copied()),
             }
-            members.extend(wanted.entries.iter().skip(1).cloned());
         }
-        if members.is_empty() {
-            return Ok(());
-        }
-        let mut inserted = self.insert(&members).await?.into_iter();
-        let mut members = members.into_iter();
+        let inserted = self.insert(&members).await?;
+        let mut found = self.get(&keys).await?.into_iter();
+        let mut inserted = members.into_iter().zip(inserted).map(|(entry, inserted)| match inserted {
+            Inserted::Stored => Ok(entry),
+            Inserted::Present(stored) => Ok(*stored),
+            Inserted::Refused(refusal) => Err(refusal),
+        });
         for (case, settled) in cases.iter().zip(settled) {
             let (Wish::Write(wanted), Settled::Stored(entries)) = (&case.wish, &mut *settled) else { continue };
             let mut refused = None;
-            for _ in 1..wanted.entries.len() {
-                let entry = members.next().expect("one for each member");
-                match inserted.next().expect("the store answers for each entry") {
-                    Inserted::Stored => entries.push(entry),
-                    Inserted::Present(stored) => match settle::check_same(&stored, wanted.hash) {
-                        Ok(()) => entries.push(*stored),
-                        Err(refusal) => refused = Some(refusal),
-                    },
-                    Inserted::Refused(refusal) => refused = Some(refusal),
+            for key in wanted.keys.iter().skip(1) {
+                let member = match wanted.has_entries() {
+                    true => inserted.next().expect("the store answers for each entry"),
+                    false => found.next().expect("the store answers for each key").ok_or_else(|| {
+                        // Its first member is stored under a policy that named a target, and now none is named.
+                        error!(%key, "a half-stored batch cannot be completed under the present policy");
+                        wanted.objection.clone().expect("entries are left out only with an objection")
+                    }),
+                };
+                match member.and_then(|stored| settle::check_same(&stored, wanted.hash).map(|()| stored)) {
+                    Ok(stored) => entries.push(stored),
+                    Err(refusal) => refused = Some(refusal),
                 }
             }
             if let Some(refusal) = refused {

@@ -91,14 +91,21 @@ fn values(world: &World) -> Vec<Case> {
         refused("a list nested 10,000 deep", raw(deep_list().as_bytes()), "WAL_INVALID_REQUEST"),
         refused("an object nested 10,000 deep", raw(deep_object.as_bytes()), "WAL_UNKNOWN_FIELD"),
         refused("nesting that never closes", raw("[".repeat(DEEP).as_bytes()), "WAL_INVALID_REQUEST"),
-        refused("a wish for a time", world.request("{}", r#","deliver_at":"2124-12-01T10:00:00Z""#), "WAL_NOT_SUPPORTED"),
+        refused(
+            "a wish for a time",
+            world.request("{}", r#","deliver_at":"2124-12-01T10:00:00Z""#),
+            "WAL_NOT_SUPPORTED",
+        ),
         refused("a time that is none", world.request("{}", r#","deliver_at":"soon""#), "WAL_TIME_INVALID"),
     ]
 }
 
 fn names(world: &World) -> Vec<Case> {
-    let namespace = |text: &str| world.plain(format!(r#"{{"namespace":"{text}","payload":{{}},"target":"{}"}}"#, world.target).as_bytes());
-    let target = |text: &str| world.plain(format!(r#"{{"namespace":"n","payload":{{}},"target":"{text}"}}"#).as_bytes());
+    let namespace = |text: &str| {
+        world.plain(format!(r#"{{"namespace":"{text}","payload":{{}},"target":"{}"}}"#, world.target).as_bytes())
+    };
+    let target =
+        |text: &str| world.plain(format!(r#"{{"namespace":"n","payload":{{}},"target":"{text}"}}"#).as_bytes());
     let own = |name: &str| target(&format!("{}{name}", world.prefix));
     vec![
         refused("no namespace", world.plain(br#"{"payload":{}}"#), "WAL_NAMESPACE_INVALID"),
@@ -108,7 +115,11 @@ fn names(world: &World) -> Vec<Case> {
         refused("a namespace with a lone surrogate", namespace("\\ud800"), "WAL_INVALID_JSON"),
         refused("a namespace too long", namespace(&"n".repeat(101)), "WAL_NAMESPACE_INVALID"),
         refused("a namespace that is ours", namespace("ingress"), "WAL_NAMESPACE_INVALID"),
-        refused("no target, and no policy that has one", world.plain(br#"{"namespace":"n","payload":{}}"#), "WAL_TARGET_INVALID"),
+        refused(
+            "no target, and no policy that has one",
+            world.plain(br#"{"namespace":"n","payload":{}}"#),
+            "WAL_TARGET_INVALID",
+        ),
         refused("a target with a slash", target("a/b"), "WAL_TARGET_INVALID"),
         refused("a target too long", target(&"t".repeat(250)), "WAL_TARGET_INVALID"),
         refused("an ingress topic as target", own("ingress"), "WAL_TARGET_RESERVED"),
@@ -118,9 +129,17 @@ fn names(world: &World) -> Vec<Case> {
         refused("dead letters as target", target(&format!("dlq.{}n", world.prefix)), "WAL_TARGET_RESERVED"),
         refused("Kafka's own topic as target", target("__consumer_offsets"), "WAL_TARGET_RESERVED"),
         refused("a target that does not exist", target(&format!("{}-gone", world.target)), "WAL_TARGET_UNKNOWN"),
-        refused("an id too long", world.request("{}", &format!(r#","request_id":"{}""#, "i".repeat(257))), "WAL_ID_INVALID"),
+        refused(
+            "an id too long",
+            world.request("{}", &format!(r#","request_id":"{}""#, "i".repeat(257))),
+            "WAL_ID_INVALID",
+        ),
         refused("an id with a NUL", world.request("{}", r#","idempotency_key":"a\u0000""#), "WAL_ID_INVALID"),
-        refused("a tenant with a line break", world.request("{}", r#","user_context":{"tenant_id":"a\nb"}"#), "WAL_ID_INVALID"),
+        refused(
+            "a tenant with a line break",
+            world.request("{}", r#","user_context":{"tenant_id":"a\nb"}"#),
+            "WAL_ID_INVALID",
+        ),
         refused("a lone surrogate in an id", world.request("{}", r#","request_id":"\udfff""#), "WAL_INVALID_JSON"),
     ]
 }
@@ -174,15 +193,27 @@ fn payloads(world: &World) -> Vec<Case> {
     let no_value = Message { value: None, ..world.event("no payload", b"") };
     vec![
         delivered("a payload nested 10,000 deep", world.request(&deep, ""), &deep),
-        delivered("an event nested 10,000 deep", world.event("deep", deep.as_bytes()).header("content-type", "application/json"), &deep),
+        delivered(
+            "an event nested 10,000 deep",
+            world.event("deep", deep.as_bytes()).header("content-type", "application/json"),
+            &deep,
+        ),
         delivered("NUL, lone surrogates and huge numbers in a payload", world.request(odd, ""), odd),
         delivered("bytes that are no text", world.event("bytes", &[0, 0xff, 0xfe]), &[0, 0xff, 0xfe]),
         delivered("a payload of 0 bytes", world.event("0 bytes", b""), b""),
         delivered("an event without a value", no_value, b""),
         delivered("the largest payload", world.event("largest", &largest), &largest),
-        delivered("the largest payload in JSON", world.request(&fill(PAYLOAD_LIMIT), ""), fill(PAYLOAD_LIMIT).as_bytes()),
+        delivered(
+            "the largest payload in JSON",
+            world.request(&fill(PAYLOAD_LIMIT), ""),
+            fill(PAYLOAD_LIMIT).as_bytes(),
+        ),
         refused("a payload one byte too large", world.event("too large", &too_large), "WAL_PAYLOAD_TOO_LARGE"),
-        refused("a payload in JSON one byte too large", world.request(&fill(PAYLOAD_LIMIT + 1), ""), "WAL_PAYLOAD_TOO_LARGE"),
+        refused(
+            "a payload in JSON one byte too large",
+            world.request(&fill(PAYLOAD_LIMIT + 1), ""),
+            "WAL_PAYLOAD_TOO_LARGE",
+        ),
     ]
 }
 
@@ -191,20 +222,60 @@ fn headers(world: &World) -> Vec<Case> {
     let kib_20 = vec![b'h'; 20 * 1024];
     let structured = br#"{"specversion":"1.0","id":"1","source":"/s","type":"t","data":{}}"#;
     vec![
-        refused("caller's headers of 20 KiB", world.request("{}", "").header("own", kib_20.clone()), "WAL_HEADERS_TOO_LARGE"),
+        refused(
+            "caller's headers of 20 KiB",
+            world.request("{}", "").header("own", kib_20.clone()),
+            "WAL_HEADERS_TOO_LARGE",
+        ),
         refused("an event's headers of 20 KiB", event("20 KiB").header("own", kib_20), "WAL_HEADERS_TOO_LARGE"),
-        refused("a structured CloudEvent", world.plain(structured).header("content-type", "application/cloudevents+json; charset=utf-8"), "WAL_CLOUDEVENT_STRUCTURED"),
-        refused("a CloudEvent of another version", Message::to(&world.ingress).value("{}").header("ce_specversion", "0.3").header("ce_id", "1").header("ce_source", "/s"), "WAL_CLOUDEVENT_INVALID"),
-        refused("a CloudEvent without an id", Message::to(&world.ingress).value("{}").header("ce_specversion", "1.0").header("ce_source", "/s"), "WAL_CLOUDEVENT_INVALID"),
+        refused(
+            "a structured CloudEvent",
+            world.plain(structured).header("content-type", "application/cloudevents+json; charset=utf-8"),
+            "WAL_CLOUDEVENT_STRUCTURED",
+        ),
+        refused(
+            "a CloudEvent of another version",
+            Message::to(&world.ingress)
+                .value("{}")
+                .header("ce_specversion", "0.3")
+                .header("ce_id", "1")
+                .header("ce_source", "/s"),
+            "WAL_CLOUDEVENT_INVALID",
+        ),
+        refused(
+            "a CloudEvent without an id",
+            Message::to(&world.ingress).value("{}").header("ce_specversion", "1.0").header("ce_source", "/s"),
+            "WAL_CLOUDEVENT_INVALID",
+        ),
         refused("invalid UTF-8 in an attribute", event("utf-8").header("ce_waluser", [0xff]), "WAL_HEADER_INVALID"),
-        refused("invalid UTF-8 in the media type", world.request("{}", "").header("content-type", [0xff]), "WAL_HEADER_INVALID"),
+        refused(
+            "invalid UTF-8 in the media type",
+            world.request("{}", "").header("content-type", [0xff]),
+            "WAL_HEADER_INVALID",
+        ),
         delivered("invalid UTF-8 in a caller's header", world.request("{}", "").header("own", [0xff, 0xfe]), b"{}"),
-        refused("an attribute twice", event("twice").header("ce_waltenant", "a").header("ce_waltenant", "a"), "WAL_HEADER_INVALID"),
-        delivered("a caller's header twice and one without a value", event("own twice").header("own", "1").null_header("own-null").header("own", "1"), b"{}"),
+        refused(
+            "an attribute twice",
+            event("twice").header("ce_waltenant", "a").header("ce_waltenant", "a"),
+            "WAL_HEADER_INVALID",
+        ),
+        delivered(
+            "a caller's header twice and one without a value",
+            event("own twice").header("own", "1").null_header("own-null").header("own", "1"),
+            b"{}",
+        ),
         refused("a seal that is not ours", event("seal").header("ce_walseal", "v1.k1.AAAA"), "WAL_HEADER_RESERVED"),
         refused("an attribute that does not exist", event("typo").header("ce_walretires", "1"), "WAL_HEADER_RESERVED"),
-        refused("an attribute beside plain JSON", world.request("{}", "").header("ce_waltenant", "a"), "WAL_HEADER_RESERVED"),
-        delivered("headers of an earlier dead letter", world.request("{}", "").header("__dlq.errors.message", "m").header("own", "1"), b"{}"),
+        refused(
+            "an attribute beside plain JSON",
+            world.request("{}", "").header("ce_waltenant", "a"),
+            "WAL_HEADER_RESERVED",
+        ),
+        delivered(
+            "headers of an earlier dead letter",
+            world.request("{}", "").header("__dlq.errors.message", "m").header("own", "1"),
+            b"{}",
+        ),
     ]
 }
 
@@ -214,8 +285,16 @@ fn replies(world: &World) -> Vec<Case> {
     let partition = |bytes: &[u8]| reply(&receipts).header("kafka_replyPartition", bytes);
     vec![
         refused("a reply topic that is not allowed", reply(&world.target), "WAL_REPLY_NOT_ALLOWED"),
-        refused("a reply topic of ours that is not allowed", reply(&format!("{}acks", world.prefix)), "WAL_REPLY_NOT_ALLOWED"),
-        refused("a reply topic that is allowed and does not exist", reply(&format!("{}-gone", world.target)), "WAL_REPLY_INVALID"),
+        refused(
+            "a reply topic of ours that is not allowed",
+            reply(&format!("{}acks", world.prefix)),
+            "WAL_REPLY_NOT_ALLOWED",
+        ),
+        refused(
+            "a reply topic that is allowed and does not exist",
+            reply(&format!("{}-gone", world.target)),
+            "WAL_REPLY_INVALID",
+        ),
         refused("a reply topic that cannot be one", reply("a b"), "WAL_REPLY_INVALID"),
         refused("a reply partition that does not exist", partition(&99_i32.to_be_bytes()), "WAL_REPLY_INVALID"),
         refused("a negative reply partition", partition(&(-1_i32).to_be_bytes()), "WAL_REPLY_INVALID"),
@@ -233,16 +312,33 @@ fn batches(world: &World) -> Vec<Case> {
         refused("a batch of 0", batch(""), "WAL_BATCH_INVALID"),
         refused("a batch of 100,000", batch(&vec!["{}"; 100_000].join(",")), "WAL_BATCH_INVALID"),
         refused("a batch of 1,001", batch(&vec![&*member; 1001].join(",")), "WAL_BATCH_INVALID"),
-        refused("an id inside a batch entry", batch(&format!("{member},{}", with(r#""request_id":"r""#))), "WAL_BATCH_INVALID"),
-        refused("a namespace beside entries", world.plain(format!(r#"{{"namespace":"n","entries":[{member}]}}"#).as_bytes()), "WAL_BATCH_INVALID"),
-        refused("a batch with one bad namespace", batch(&format!(r#"{member},{{"namespace":"/","payload":{{}}}}"#)), "WAL_NAMESPACE_INVALID"),
-        refused("a batch with one unknown target", batch(&format!("{member},{unknown},{member}")), "WAL_TARGET_UNKNOWN"),
+        refused(
+            "an id inside a batch entry",
+            batch(&format!("{member},{}", with(r#""request_id":"r""#))),
+            "WAL_BATCH_INVALID",
+        ),
+        refused(
+            "a namespace beside entries",
+            world.plain(format!(r#"{{"namespace":"n","entries":[{member}]}}"#).as_bytes()),
+            "WAL_BATCH_INVALID",
+        ),
+        refused(
+            "a batch with one bad namespace",
+            batch(&format!(r#"{member},{{"namespace":"/","payload":{{}}}}"#)),
+            "WAL_NAMESPACE_INVALID",
+        ),
+        refused(
+            "a batch with one unknown target",
+            batch(&format!("{member},{unknown},{member}")),
+            "WAL_TARGET_UNKNOWN",
+        ),
         case("a batch of 100", batch(&vec![&*member; 100].join(",")), Then::Delivered(vec![b"{}".to_vec(); 100])),
     ]
 }
 
 fn identities(world: &World) -> Vec<Case> {
-    let keyed = |payload: &str, key: &str, more: &str| world.request(payload, &format!(r#","idempotency_key":"{key}"{more}"#));
+    let keyed =
+        |payload: &str, key: &str, more: &str| world.request(payload, &format!(r#","idempotency_key":"{key}"{more}"#));
     let member = |payload: &str| format!(r#"{{"namespace":"n","payload":{payload},"target":"{}"}}"#, world.target);
     let batch = |payloads: &[&str]| {
         let entries: Vec<String> = payloads.iter().map(|payload| member(payload)).collect();
@@ -255,12 +351,28 @@ fn identities(world: &World) -> Vec<Case> {
         case("the same identity and content again", keyed(r#"{"n":1}"#, "k", ""), Then::Repeats("an identity")),
         refused("the same identity with other content", keyed(r#"{"n":2}"#, "k", ""), "WAL_IDENTITY_CONFLICT"),
         delivered("the same identity of another tenant", keyed(r#"{"n":1}"#, "k", tenant), r#"{"n":1}"#),
-        refused("the same identity of that tenant with other content", keyed(r#"{"n":2}"#, "k", tenant), "WAL_IDENTITY_CONFLICT"),
+        refused(
+            "the same identity of that tenant with other content",
+            keyed(r#"{"n":2}"#, "k", tenant),
+            "WAL_IDENTITY_CONFLICT",
+        ),
         case("a batch", batch(&[r#"{"n":1}"#, r#"{"n":2}"#]), two),
         case("the same batch again", batch(&[r#"{"n":1}"#, r#"{"n":2}"#]), Then::Repeats("a batch")),
-        refused("a batch of the same identity in another order", batch(&[r#"{"n":2}"#, r#"{"n":1}"#]), "WAL_IDENTITY_CONFLICT"),
-        refused("a longer batch of the same identity", batch(&[r#"{"n":1}"#, r#"{"n":2}"#, r#"{"n":3}"#]), "WAL_IDENTITY_CONFLICT"),
-        refused("a single request of the identity of a batch", world.request(r#"{"n":1}"#, r#","request_id":"batch-1""#), "WAL_IDENTITY_CONFLICT"),
+        refused(
+            "a batch of the same identity in another order",
+            batch(&[r#"{"n":2}"#, r#"{"n":1}"#]),
+            "WAL_IDENTITY_CONFLICT",
+        ),
+        refused(
+            "a longer batch of the same identity",
+            batch(&[r#"{"n":1}"#, r#"{"n":2}"#, r#"{"n":3}"#]),
+            "WAL_IDENTITY_CONFLICT",
+        ),
+        refused(
+            "a single request of the identity of a batch",
+            world.request(r#"{"n":1}"#, r#","request_id":"batch-1""#),
+            "WAL_IDENTITY_CONFLICT",
+        ),
     ]
 }
 

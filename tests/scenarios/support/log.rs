@@ -1,5 +1,6 @@
 //! A log of a scenario's own on some broker: its topics, its settings, its store, and writers for it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -121,18 +122,26 @@ impl Log {
     #[track_caller]
     pub fn start_in(&self, store: &Path, settings: &[(&str, &str)], env: &[(&str, &str)]) -> Process {
         let folder = store.to_string_lossy();
-        let settings = settings.iter().chain(&[("store.folder", &*folder)]).copied();
-        let mut all = self.env(settings);
+        let store = [("store.folder", &*folder)];
+        let mut all = self.env(settings.iter().chain(&store).copied());
         all.extend(env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let all: Vec<(&str, &str)> = all.iter().map(|(name, value)| (&**name, &**value)).collect();
         Process::start("wal-writer", &[], &all)
     }
 
-    /// Settings as a writer within this process takes them.
+    /// Settings as a writer within this process takes them, with others that go before the log's own.
     #[track_caller]
-    pub fn settings(&self) -> Settings {
-        let env = self.env(std::iter::empty());
+    pub fn settings(&self, given: &[(&str, &str)]) -> Settings {
+        let env = self.env(given.iter().copied());
         Settings::load_from(None, env.into_iter(), &[]).expect("the scenario's settings are valid")
+    }
+
+    /// How many members the writers' group has.
+    #[track_caller]
+    pub fn members(&self) -> usize {
+        let groups = asking(&self.bootstrap).fetch_group_list(Some(&self.group()), SOON);
+        let groups = groups.unwrap_or_else(|error| panic!("no answer about group {}: {error}", self.group()));
+        groups.groups().iter().map(|group| group.members().len()).sum()
     }
 
     /// The folder of the store.
@@ -176,10 +185,18 @@ impl Log {
         clients::read_all(&self.bootstrap, topic, isolation)
     }
 
-    /// Waits until there are that many receipts, and gives them in the order they came.
+    /// Waits until there are that many receipts, and gives them in the order they came. The writer must not end meanwhile.
     #[track_caller]
-    pub fn receipts(&self, count: usize, timeout: Duration) -> Vec<Record> {
-        self.wait_for(&self.topic("receipts"), count, timeout)
+    pub fn receipts(&self, writer: &Process, count: usize, timeout: Duration) -> Vec<Record> {
+        clients::read_until(&self.bootstrap, &self.topic("receipts"), Isolation::ReadCommitted, timeout, |seen| {
+            let is_enough = seen.len() >= count;
+            assert!(
+                is_enough || writer.is_running(),
+                "{} of {count} receipts, and it has ended: {writer:?}",
+                seen.len()
+            );
+            is_enough
+        })
     }
 
     /// Waits until a topic shows that many records.
@@ -207,16 +224,15 @@ impl Log {
     #[track_caller]
     pub fn make_topics(&self) {
         // By the scenario's own way to the brokers: the writers' may be hurt.
-        let given = [("kafka.bootstrap_servers", self.bootstrap.as_str())];
-        let settings = Settings::load_from(None, self.env(given.into_iter()).into_iter(), &[]);
-        let settings = settings.expect("the scenario's settings are valid");
+        let settings = self.settings(&[("kafka.bootstrap_servers", &self.bootstrap)]);
         let kafka = config::Kafka::read(&settings).expect("the scenario's settings are valid");
         let wanted = TopicSettings::read(&settings).expect("the scenario's settings are valid");
         let applied = block_on(topics::apply(&kafka, &wanted));
         applied.unwrap_or_else(|error| panic!("the topics of {} could not be made: {error}", self.prefix));
     }
 
-    fn env<'a>(&'a self, given: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<(String, String)> {
+    /// The settings as environment variables; a later one replaces an earlier one of its name.
+    fn env<'a>(&'a self, given: impl Iterator<Item = (&'a str, &'a str)>) -> BTreeMap<String, String> {
         let own = self.settings.iter().map(|(key, value)| (&**key, &**value));
         own.chain(given).map(|(key, value)| (variable(key), value.to_owned())).collect()
     }
@@ -238,7 +254,7 @@ pub fn wait_for_partitions(process: &Process) {
 /// Waits until a group has committed the end of a topic that takes no transactions.
 #[track_caller]
 pub fn wait_until_read(bootstrap: &str, group: &str, topic: &str, timeout: Duration) {
-    let asking: BaseConsumer = ClientConfig::new().set("bootstrap.servers", bootstrap).create().expect("valid settings");
+    let asking = asking(bootstrap);
     let mut behind = Vec::new();
     let what = format!("group {group} has read {topic}");
     wait_until(&what, timeout, || {
@@ -260,6 +276,11 @@ pub fn wait_until_read(bootstrap: &str, group: &str, topic: &str, timeout: Durat
 pub fn lines_with(process: &Process, text: &str) -> Vec<String> {
     let lines = process.lines().into_iter().filter(|line| line.stream == Stream::Err && line.text.contains(text));
     lines.map(|line| line.text).collect()
+}
+
+/// A client for questions that joins no group.
+fn asking(bootstrap: &str) -> BaseConsumer {
+    ClientConfig::new().set("bootstrap.servers", bootstrap).create().expect("the settings are valid")
 }
 
 /// Runs a future in this thread.

@@ -24,6 +24,7 @@ const READY: Duration = Duration::from_secs(20);
 
 /// Plays the demo in a temporary folder, which is gone afterwards.
 pub async fn run(screen: &Screen, global: &Global, demo: &args::Demo) -> Result<Exit, Problem> {
+    let started = Instant::now();
     let shutdown = Shutdown::on_signals()?;
     settings::start_logs(&settings::load(None, &Vec::new())?, global.verbose, Quiet::Silent)?;
     let mut temporary = tempfile::Builder::new().prefix("wal-demo-").tempdir()?;
@@ -38,7 +39,7 @@ pub async fn run(screen: &Screen, global: &Global, demo: &args::Demo) -> Result<
         () = shutdown.triggered() => return Ok(Exit::Interrupted),
     };
     let outcome = tokio::select! {
-        outcome = play(&mut teller, &mut stack, &folder) => outcome,
+        outcome = play(&mut teller, &mut stack, &folder, started) => outcome,
         () = shutdown.triggered() => Ok(Exit::Interrupted),
     };
     stack.stop().await;
@@ -64,8 +65,7 @@ fn options(folder: &Folder) -> Options {
     }
 }
 
-async fn play(teller: &mut Teller<'_>, stack: &mut Stack, folder: &Folder) -> Result<Exit, Problem> {
-    let started = Instant::now();
+async fn play(teller: &mut Teller<'_>, stack: &mut Stack, folder: &Folder, started: Instant) -> Result<Exit, Problem> {
     teller.fact("broker", &stack.bootstrap()?, "embedded, speaks Kafka's protocol")?;
     teller.fact("gateway", &stack.gateway_url(), "HTTP, read only")?;
     teller.fact("data", &folder.path().display().to_string(), "removed at the end")?;
@@ -73,9 +73,9 @@ async fn play(teller: &mut Teller<'_>, stack: &mut Stack, folder: &Folder) -> Re
     let mut scene = Scene::open(stack).await?;
     let warm_up = warm_up(&mut scene, stack).await?;
     teller.say(&format!(
-        "\n  Ready after {:.1} s. Then one request to each target, so that connections and caches are warm\n  ({} ms, \
-         not shown). Times count from the moment the producer is given a request, and include\n  everything: Kafka, \
-         the synced store, the transaction, and Kafka again.",
+        "\n  Ready after {:.1} s; then one request to each target, so that connections are warm\n  ({} ms, not shown). \
+         Times count from the moment the producer has the request and\n  include everything: Kafka, the synced store, \
+         the transaction, and Kafka again.",
         ready_after.as_secs_f64(),
         millis(warm_up)
     ))?;
@@ -128,7 +128,9 @@ async fn rows(played: &[Played], gateway: &Gateway) -> Result<Vec<Row>, Problem>
     for step in played {
         let status = match &step.log_id {
             Some(log_id) => match gateway.entry(log_id, None).await? {
-                Some(json) => serde_json::from_str::<Stands>(json.get()).map_or_else(|error| error.to_string(), |e| e.status),
+                Some(json) => {
+                    serde_json::from_str::<Stands>(json.get()).map_or_else(|error| error.to_string(), |e| e.status)
+                }
                 None => "not found".to_owned(),
             },
             None => "-".to_owned(),
@@ -138,7 +140,7 @@ async fn rows(played: &[Played], gateway: &Gateway) -> Result<Vec<Row>, Problem>
             target: step.request.target.to_owned(),
             log_id: step.log_id.as_ref().map(ToString::to_string),
             answer: step.answer.clone().unwrap_or((Tone::Plain, status)),
-            receipt_after: step.receipt_after,
+            durable_after: step.durable_after,
             delivered: step.delivered,
         });
     }
@@ -154,10 +156,11 @@ fn finish(teller: &mut Teller<'_>, played: &[Played], rows: &[Row], took: Durati
     if !is_well {
         return Err(failed(&format!("see what was expected: {}", missing.join("; "))));
     }
-    teller.say(
-        "\nRead back through the gateway: all entries are there. They stay `pending`: no consumer has answered, and the\n\
-         service that would note it (wal-status) does not exist yet.",
+    teller.farewell(
+        "Read back through the gateway: every entry is there. `pending` is all that can be\n\
+         said so far: no consumer has answered, and wal-status, which would note it, is not\nbuilt yet.",
+        &format!("Everything happened as expected, {:.1} s in all.", took.as_secs_f64()),
+        "Next: `wal dev`, a log to work with.",
     )?;
-    teller.say(&format!("Everything happened as expected, in {:.1} s. Next: `wal dev`, a log to work with.", took.as_secs_f64()))?;
     Ok(Exit::Done)
 }

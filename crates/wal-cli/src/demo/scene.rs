@@ -80,8 +80,7 @@ impl Scene {
         let targets: Result<Vec<Topic>, _> = targets.iter().map(|target| Topic::parse(target)).collect();
         let mut topics = targets.map_err(|error| Problem::of(Exit::Failed, "WAL_FAILED", &error))?;
         topics.push(self.dead_requests.clone());
-        let options =
-            DeliveriesOptions { connection: settings::connection(&kafka), topics, start: Start::Beginning };
+        let options = DeliveriesOptions { connection: settings::connection(&kafka), topics, start: Start::Beginning };
         let consumer = Deliveries::open(options).await.map_err(|error| settings::no_connection(&error))?;
         self.consumer = Some(consumer);
         Ok(())

@@ -89,12 +89,12 @@ pub fn steps() -> Vec<Step> {
     vec![
         Step {
             title: "A saga is about to be executed",
-            remark: "An ordinary Kafka producer sends plain JSON; nothing of ours is linked into it.",
+            remark: "An ordinary producer sends plain JSON, an ordinary consumer reads the target.",
             action: Action::Write(SAGA),
         },
         Step {
             title: "A canonical model is about to be registered",
-            remark: "What the lifecycle leaves out, the policy says: 60 s before the first retry, 7 days to live.",
+            remark: "What the lifecycle leaves out, the policy says, such as 7 days to live.",
             action: Action::Write(MODEL),
         },
         Step {
@@ -109,7 +109,7 @@ pub fn steps() -> Vec<Step> {
         },
         Step {
             title: "A request with a typo",
-            remark: "`retry_cout`: refused by name, before it does harm. It is kept, with the reason.",
+            remark: "`retry_cout`: refused by name before it does harm, and kept with the reason.",
             action: Action::Refuse(TYPO, Code::UnknownField),
         },
     ]
@@ -128,6 +128,13 @@ mod tests {
             assert_eq!(json["target"], request.target);
             assert_eq!(json["payload"]["operation"], request.operation);
             assert!(request.json.lines().all(|line| line.len() <= 72), "too wide for a terminal: {}", request.json);
+        }
+    }
+
+    #[test]
+    fn remarks_fit_beside_the_number() {
+        for step in steps() {
+            assert!(step.remark.len() <= 77 && step.title.len() <= 77, "{}", step.remark);
         }
     }
 

@@ -20,8 +20,8 @@ pub struct Played {
     pub log_id: Option<LogId>,
     /// What the answer was, where it was no new entry.
     pub answer: Option<(Tone, String)>,
-    /// When the receipt came.
-    pub receipt_after: Option<Duration>,
+    /// When the receipt said that it is durable.
+    pub durable_after: Option<Duration>,
     /// When the delivery came; or why none did.
     pub delivered: Result<Duration, &'static str>,
     /// What was expected and did not happen.
@@ -30,8 +30,8 @@ pub struct Played {
 
 impl Played {
     fn of(request: Request) -> Played {
-        let (log_id, answer, receipt_after, missing) = (None, None, None, Vec::new());
-        Played { request, log_id, answer, receipt_after, delivered: Err("-"), missing }
+        let (log_id, answer, durable_after, missing) = (None, None, None, Vec::new());
+        Played { request, log_id, answer, durable_after, delivered: Err("-"), missing }
     }
 }
 
@@ -86,9 +86,9 @@ impl<'a, 'b> Story<'a, 'b> {
             match self.scene.next(waits, PATIENCE).await? {
                 Next::Receipt { receipt: Receipt::Stored { log_id, .. }, at } => {
                     let after = at.duration_since(sent);
-                    self.teller.happened(Tone::Good, "durable", after, "synced in the store; the receipt says so and names it")?;
+                    self.teller.happened(Tone::Good, "durable", after, "synced in the store, says the receipt, as")?;
                     self.teller.name(&log_id.to_string())?;
-                    (played.log_id, played.receipt_after) = (Some(log_id), Some(after));
+                    (played.log_id, played.durable_after) = (Some(log_id), Some(after));
                 }
                 Next::Receipt { receipt, .. } => {
                     played.missing.push(format!("{} is stored; the receipt says {receipt:?}", request.operation));
@@ -96,7 +96,7 @@ impl<'a, 'b> Story<'a, 'b> {
                 }
                 Next::Delivery { log_id, attempt, allowed, at } => {
                     let after = at.duration_since(sent);
-                    let detail = format!("to an ordinary consumer of {}, attempt {attempt} of {allowed}", request.target);
+                    let detail = format!("on {}, attempt {attempt} of {allowed}", request.target);
                     self.teller.happened(Tone::Good, "delivered", after, &detail)?;
                     played.delivered = Ok(after);
                     delivered_id = Some(log_id);
@@ -125,7 +125,7 @@ impl<'a, 'b> Story<'a, 'b> {
         let Some(after) = self.receipt_of_repeat(&mut pending, sent, first.as_ref(), step, &mut played).await? else {
             return Ok(played);
         };
-        played.receipt_after = Some(after);
+        played.durable_after = Some(after);
         let probe = format!(r#"{{"namespace": "warm_up", "target": "{}", "payload": {{}}}}"#, request.target);
         self.scene.send(request.key, &probe).await?;
         loop {
@@ -137,8 +137,8 @@ impl<'a, 'b> Story<'a, 'b> {
                         played.missing.push(format!("one copy on {}; there are {copies}", request.target));
                         return Ok(played);
                     }
-                    let detail = "nothing: the next request with this key has arrived, and no second copy before it";
-                    self.teller.happened(Tone::Good, "delivered", at.duration_since(sent), detail)?;
+                    let detail = "delivered: the next one with this key came, no copy before it";
+                    self.teller.happened(Tone::Good, "not again", at.duration_since(sent), detail)?;
                     played.delivered = Err("not again");
                     return Ok(played);
                 }
@@ -192,11 +192,12 @@ impl<'a, 'b> Story<'a, 'b> {
             match self.scene.next(waits, PATIENCE).await? {
                 Next::Receipt { receipt: Receipt::Refused { error_code, error, .. }, at } => {
                     let after = at.duration_since(sent);
-                    self.teller.happened(Tone::Bad, "refused", after, &format!("{error_code}: {error}"))?;
+                    self.teller.happened(Tone::Bad, "refused", after, &format!("with {error_code}"))?;
+                    self.teller.quote(&error)?;
                     if error_code != expected.as_str() {
                         played.missing.push(format!("the refusal is {expected}, not {error_code}"));
                     }
-                    (played.answer, played.receipt_after) = (Some((Tone::Bad, error_code)), Some(after));
+                    played.answer = Some((Tone::Bad, error_code));
                 }
                 Next::DeadLetter { code, at } => {
                     let detail = format!("in {}, whole, with its reason", self.scene.dead_requests());

@@ -10,7 +10,9 @@ use crate::problem::Problem;
 use crate::screen::{Format, Screen, Table};
 
 /// From this width on a table holds whole log ids.
-const WIDE: usize = 110;
+const WIDE: usize = 112;
+/// Columns of a quote: what is left of 80 beside the times.
+const QUOTE: usize = 64;
 
 /// What happened, for a script. Printed, keep stable.
 #[derive(Serialize)]
@@ -33,8 +35,8 @@ pub struct Row {
     pub log_id: Option<String>,
     /// The entry's status, or the answer.
     pub answer: (Tone, String),
-    /// When the receipt came.
-    pub receipt_after: Option<Duration>,
+    /// When the receipt said that it is durable.
+    pub durable_after: Option<Duration>,
     /// When the delivery came; or why none did.
     pub delivered: Result<Duration, &'static str>,
 }
@@ -46,7 +48,7 @@ struct RowJson<'a> {
     target: &'a str,
     log_id: Option<&'a str>,
     answer: &'a str,
-    receipt_after_ms: Option<f64>,
+    durable_after_ms: Option<f64>,
     delivered_after_ms: Option<f64>,
 }
 
@@ -139,6 +141,27 @@ impl<'a> Teller<'a> {
         }
     }
 
+    /// What somebody said, word for word but for the line breaks.
+    pub fn quote(&self, text: &str) -> Result<(), Problem> {
+        match self.screen.format {
+            Format::Table => {
+                wrapped(text).iter().try_for_each(|line| self.screen.line(&format!("               {line}")))
+            }
+            Format::Json => self.event("quote", None, text),
+        }
+    }
+
+    /// What is left to say to a person after the table; a script has it all in the summary.
+    pub fn farewell(&self, remark: &str, verdict: &str, next: &str) -> Result<(), Problem> {
+        match self.screen.format {
+            Format::Table => {
+                let verdict = self.screen.out.tone(Tone::Good, verdict);
+                self.screen.line(&format!("\n{remark}\n\n{verdict} {next}"))
+            }
+            Format::Json => Ok(()),
+        }
+    }
+
     /// The end: all of it in a table.
     pub fn summary(&mut self, rows: &[Row], took: Duration, is_well: bool) -> Result<(), Problem> {
         self.step = None;
@@ -150,7 +173,7 @@ impl<'a> Teller<'a> {
                 steps: rows.iter().map(Row::json).collect(),
             });
         }
-        let columns = ["request", "log id", "answer", "receipt", "delivered"];
+        let columns = ["request", "log id", "answer", "durable", "delivered"];
         let mut table = Table::new(&columns).numbers(&[3, 4]);
         for row in rows {
             table.row(row.cells(self.screen.width));
@@ -172,7 +195,7 @@ impl Row {
             target: &self.target,
             log_id: self.log_id.as_deref(),
             answer: &self.answer.1,
-            receipt_after_ms: self.receipt_after.map(millis),
+            durable_after_ms: self.durable_after.map(millis),
             delivered_after_ms: self.delivered.ok().map(millis),
         }
     }
@@ -186,20 +209,24 @@ impl Row {
                 (format!("{}\n→ {}", self.operation, self.target), log_id, folded_code(&self.answer.1, width))
             }
         };
-        let receipt = self.receipt_after.map_or("-".to_owned(), |after| format!("{} ms", millis(after)));
+        let durable = self.durable_after.map_or("-".to_owned(), |after| format!("{} ms", millis(after)));
         let delivered = match self.delivered {
             Ok(after) => (Tone::Plain, format!("{} ms", millis(after))),
             Err(why) => (Tone::Faint, why.to_owned()),
         };
         let log_id = (Tone::Name, log_id.unwrap_or_else(|| "-".to_owned()));
-        vec![(Tone::Plain, request), log_id, (self.answer.0, answer), (Tone::Plain, receipt), delivered]
+        vec![(Tone::Plain, request), log_id, (self.answer.0, answer), (Tone::Plain, durable), delivered]
     }
 }
 
 /// A log id on two lines where it is whole, else shortened to what tells it from others nearby.
 fn folded_id(log_id: &str, width: usize) -> String {
     let Some((name_and_time, uuid)) = log_id.rsplit_once('_') else { return log_id.to_owned() };
-    if width >= WIDE { format!("{name_and_time}\n_{uuid}") } else { format!("wal_…\n_{}…", uuid.get(..8).unwrap_or(uuid)) }
+    if width >= WIDE {
+        format!("{name_and_time}\n_{uuid}")
+    } else {
+        format!("wal_…\n_{}…", uuid.get(..8).unwrap_or(uuid))
+    }
 }
 
 /// A code on two lines where there is little room.
@@ -210,10 +237,25 @@ fn folded_code(code: &str, width: usize) -> String {
     }
 }
 
+/// Lines that fit a terminal beside the times.
+fn wrapped(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= QUOTE => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            Some(_) | None => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
 /// Milliseconds as people compare them: one decimal below ten.
 pub fn millis(duration: Duration) -> String {
     let millis = duration.as_secs_f64() * 1000.0;
-    if millis < 10.0 { format!("{millis:.1}") } else { format!("{millis:.0}") }
+    if millis > 0.0 && millis < 10.0 { format!("{millis:.1}") } else { format!("{millis:.0}") }
 }
 
 #[cfg(test)]
@@ -224,13 +266,13 @@ mod tests {
     const LOG_ID: &str = "wal_canonical_model_20261124T100000000Z_0191d1a4-0000-5000-8000-000000000000";
 
     fn rendered(width: Option<usize>) -> String {
-        let mut table = Table::new(&["request", "log id", "answer", "receipt", "delivered"]).numbers(&[3, 4]);
+        let mut table = Table::new(&["request", "log id", "answer", "durable", "delivered"]).numbers(&[3, 4]);
         let row = |log_id: Option<&str>, answer: &str, delivered| Row {
             operation: "register_model".into(),
             target: "canonical_model_registry".into(),
             log_id: log_id.map(str::to_owned),
             answer: (Tone::Plain, answer.to_owned()),
-            receipt_after: Some(Duration::from_micros(12_345)),
+            durable_after: Some(Duration::from_micros(12_345)),
             delivered,
         };
         table.row(row(Some(LOG_ID), "pending", Ok(Duration::from_micros(9_876))).cells(width));
@@ -240,14 +282,20 @@ mod tests {
 
     #[test]
     fn the_table_fits_narrow_and_wide_terminals() {
-        for width in [80, 110] {
+        for width in [80, 112] {
             let text = rendered(Some(width));
             assert!(text.lines().all(|line| line.chars().count() <= width), "{text}");
             for whole in ["→ canonical_model_registry", " 12 ms", " 9.9 ms", "not again"] {
                 assert!(text.contains(whole), "{whole} was broken:\n{text}");
             }
         }
-        assert!(rendered(Some(110)).contains(" _0191d1a4-0000-5000-8000-000000000000 "));
+        assert!(rendered(Some(112)).contains(" _0191d1a4-0000-5000-8000-000000000000 "));
+    }
+
+    #[test]
+    fn quotes_are_wrapped_between_words() {
+        let lines = wrapped(&"word ".repeat(30));
+        assert!(lines.len() == 3 && lines.iter().all(|line| line.len() <= QUOTE && !line.ends_with(' ')), "{lines:?}");
     }
 
     #[test]

@@ -59,7 +59,11 @@ impl Banner<'_> {
             Some(folder) => folder.display().to_string(),
             None => "nothing is kept (--ephemeral)".to_owned(),
         };
-        let facts = [("broker", self.bootstrap.as_str(), kind), ("gateway", &self.gateway, "HTTP, read only"), ("data", &data, "")];
+        let facts = [
+            ("broker", self.bootstrap.as_str(), kind),
+            ("gateway", &self.gateway, "HTTP, read only"),
+            ("data", &data, ""),
+        ];
         let title = format!("wal dev is ready after {:.1} s", self.ready_after.as_secs_f64());
         let mut lines = vec![(Tone::Strong, title), (Tone::Plain, String::new())];
         for (name, value, remark) in facts {
@@ -126,7 +130,8 @@ mod tests {
     #[test]
     fn the_box_is_straight_and_fits_a_terminal() {
         let text = banner("127.0.0.1:9092", "http://127.0.0.1:8080").text(Paint::plain());
-        let widths: Vec<_> = text.lines().take_while(|line| !line.is_empty()).map(|line| line.chars().count()).collect();
+        let widths: Vec<_> =
+            text.lines().take_while(|line| !line.is_empty()).map(|line| line.chars().count()).collect();
         assert!(widths.iter().all(|width| *width == widths[0] && *width <= 80), "{text}");
         assert!(text.contains("ready after 4.3 s") && text.contains("/home/ada/.wal"));
     }
@@ -134,7 +139,9 @@ mod tests {
     #[test]
     fn commands_name_only_what_is_not_default() {
         let text = banner("127.0.0.1:9092", "http://127.0.0.1:8080").text(Paint::plain());
-        assert!(text.contains("  wal tail order_events") && !text.contains("--bootstrap") && !text.contains("--gateway"));
+        assert!(
+            text.contains("  wal tail order_events") && !text.contains("--bootstrap") && !text.contains("--gateway")
+        );
         let text = banner("127.0.0.1:19092", "http://127.0.0.1:1").text(Paint::plain());
         assert!(text.contains("wal tail --bootstrap 127.0.0.1:19092 order_events"), "{text}");
         assert!(text.contains("wal entry show --gateway http://127.0.0.1:1 LOG_ID"), "{text}");

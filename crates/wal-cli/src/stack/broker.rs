@@ -62,11 +62,7 @@ impl Broker {
 }
 
 #[cfg(feature = "embedded-broker")]
-async fn embedded(
-    listen: SocketAddr,
-    folder: &std::path::Path,
-    cluster_id: &str,
-) -> Result<(Broker, String), Problem> {
+async fn embedded(listen: SocketAddr, folder: &std::path::Path, cluster_id: &str) -> Result<(Broker, String), Problem> {
     use crate::broker::{EmbeddedBroker, Error, Options};
     let options = Options { listen, folder: folder.to_owned(), cluster_id: cluster_id.to_owned() };
     let broker = EmbeddedBroker::start(options).await.map_err(|error| match &error {

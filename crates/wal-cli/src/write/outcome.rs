@@ -23,7 +23,7 @@ pub struct Outcome {
 
 #[derive(Debug)]
 enum Kind {
-    Stored { log_ids: Vec<String>, target: Option<String>, receipt: Receipt, after: Duration },
+    Stored { log_ids: Vec<String>, target: Option<String>, receipt: Receipt, after: Duration, in_log: Duration },
     Refused { error_code: String, error: String, is_retryable: bool },
     NotSent { error: String },
     Unknown { why: String },
@@ -80,22 +80,33 @@ impl Outcome {
     }
 
     /// The log answered, or did not in time.
-    pub fn answered(line: Option<u64>, request_id: Option<Id>, answer: Answer, sent: Instant) -> Outcome {
+    pub fn answered(
+        line: Option<u64>,
+        request_id: Option<Id>,
+        answer: Answer,
+        sent: Instant,
+        acked: Instant,
+    ) -> Outcome {
         let (receipt, arrived) = match answer {
             Answer::Receipt { receipt, arrived } => (receipt, arrived),
             Answer::Unknown(why) => return Outcome { line, request_id, kind: Kind::Unknown { why: why.to_string() } },
         };
         let request_id = receipt.request_id().cloned().or(request_id);
         let after = arrived.saturating_duration_since(sent);
+        let in_log = arrived.saturating_duration_since(acked);
         let (log_ids, target) = match &receipt {
             Receipt::Stored { log_id, target, .. } => (vec![log_id.to_string()], Some(target.to_string())),
             Receipt::BatchStored { log_ids, .. } => (log_ids.iter().map(ToString::to_string).collect(), None),
             Receipt::Refused { error_code, error, is_retryable, .. } => {
                 let (error_code, error) = (error_code.clone(), error.clone());
-                return Outcome { line, request_id, kind: Kind::Refused { error_code, error, is_retryable: *is_retryable } };
+                return Outcome {
+                    line,
+                    request_id,
+                    kind: Kind::Refused { error_code, error, is_retryable: *is_retryable },
+                };
             }
         };
-        Outcome { line, request_id, kind: Kind::Stored { log_ids, target, receipt, after } }
+        Outcome { line, request_id, kind: Kind::Stored { log_ids, target, receipt, after, in_log } }
     }
 
     /// Shows it.
@@ -146,11 +157,15 @@ impl Outcome {
         let line = self.line.map_or(String::new(), |line| paint.tone(Tone::Faint, &format!("line {line:<5} ")));
         let of = self.request_id.as_ref().map_or(String::new(), |id| format!("  (request {id})"));
         match &self.kind {
-            Kind::Stored { log_ids, target, after, .. } => {
+            Kind::Stored { log_ids, target, after, in_log, .. } => {
                 let word = paint.tone(Tone::Good, "stored  ");
                 let names: Vec<_> = log_ids.iter().map(|log_id| paint.tone(Tone::Strong, log_id)).collect();
-                let target = target.as_ref().map_or(String::new(), |topic| format!(" → {}", paint.tone(Tone::Name, topic)));
-                let after = paint.tone(Tone::Faint, &format!("durable after {} ms", after.as_millis()));
+                let target =
+                    target.as_ref().map_or(String::new(), |topic| format!(" → {}", paint.tone(Tone::Name, topic)));
+                let after = paint.tone(
+                    Tone::Faint,
+                    &format!("durable after {} ms, {} of them in the log", after.as_millis(), in_log.as_millis()),
+                );
                 format!("{line}{word} {}{target}  {after}", names.join("\n         "))
             }
             Kind::Refused { error_code, error, .. } => {
@@ -199,7 +214,9 @@ impl Tally {
     /// What to try, if not all went well.
     pub fn hint(&self) -> Option<&'static str> {
         if self.unknown > 0 {
-            return Some("send the same request again, with the same request id: it is stored once; is a writer running?");
+            return Some(
+                "send the same request again, with the same request id: it is stored once; is a writer running?",
+            );
         }
         if self.not_sent > 0 {
             return Some("the same again; is Kafka up, and is the request smaller than its topic takes?");
@@ -238,16 +255,14 @@ mod tests {
 
     fn answered(json: &[u8]) -> Outcome {
         let sent = Instant::now();
-        let answer = Answer::Receipt {
-            receipt: Receipt::from_json(json).unwrap(),
-            arrived: sent + Duration::from_millis(12),
-        };
-        Outcome::answered(Some(7), None, answer, sent)
+        let answer =
+            Answer::Receipt { receipt: Receipt::from_json(json).unwrap(), arrived: sent + Duration::from_millis(12) };
+        Outcome::answered(Some(7), None, answer, sent, sent + Duration::from_millis(3))
     }
 
     fn unknown() -> Outcome {
-        let id = Id::parse("r-9").unwrap();
-        Outcome::answered(None, Some(id), Answer::Unknown(Why::Timeout(Duration::from_secs(30))), Instant::now())
+        let (id, now) = (Id::parse("r-9").unwrap(), Instant::now());
+        Outcome::answered(None, Some(id), Answer::Unknown(Why::Timeout(Duration::from_secs(30))), now, now)
     }
 
     #[test]
@@ -259,7 +274,9 @@ mod tests {
         }
         assert_eq!(json["line"], 7);
         let refused = serde_json::to_string(&answered(REFUSED).json()).unwrap();
-        assert!(refused.starts_with(r#"{"success":false,"error":"no field retry_cout","error_code":"WAL_UNKNOWN_FIELD""#));
+        assert!(
+            refused.starts_with(r#"{"success":false,"error":"no field retry_cout","error_code":"WAL_UNKNOWN_FIELD""#)
+        );
         let unknown = serde_json::to_string(&unknown().json()).unwrap();
         assert!(unknown.starts_with(r#"{"success":null,"error":"no receipt came within 30s""#), "{unknown}");
     }
@@ -267,7 +284,10 @@ mod tests {
     #[test]
     fn people_read_a_line() {
         let text = answered(STORED).text(Paint::plain());
-        assert!(text.starts_with("line 7     stored   wal_orders_2026") && text.ends_with("→ billing  durable after 12 ms"));
+        assert!(
+            text.starts_with("line 7     stored   wal_orders_2026")
+                && text.ends_with("→ billing  durable after 12 ms, 9 of them in the log")
+        );
         let text = unknown().text(Paint::plain());
         assert_eq!(text, "unknown  no receipt came within 30s  (request r-9)");
     }

@@ -96,7 +96,9 @@ impl Wal {
                         return line;
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => panic!("no line with {text:?} in {SOON:?}:\n{}", self.seen.join("\n")),
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("no line with {text:?} in {SOON:?}:\n{}", self.seen.join("\n"))
+                }
                 Err(RecvTimeoutError::Disconnected) => panic!("ended without {text:?}:\n{}", self.seen.join("\n")),
             }
         }

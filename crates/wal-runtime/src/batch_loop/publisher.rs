@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header as KafkaHeader, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, NoCustomPartitioner, Producer, ProducerContext, ThreadedProducer};
@@ -13,7 +14,7 @@ use wal_model::OutRecord;
 
 use super::batch::NextOffsets;
 use super::watchdog::Watchdog;
-use crate::failpoint;
+use crate::{failpoint, kafka};
 use crate::native::{self, GroupMetadata, TransactionError};
 
 /// How long one call of a transaction may take before its answer counts as unclear.
@@ -45,6 +46,10 @@ pub(crate) struct Context {
 }
 
 impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        kafka::Context::tell(level, facility, message);
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(target: "librdkafka", %error, reason, "client error");
     }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -20,6 +21,7 @@ use wal_model::Topic;
 use super::batch::Builder;
 use super::epochs::{Epochs, Partition, Snapshot};
 use super::{Limits, lanes};
+use crate::kafka;
 use crate::native::GroupMetadata;
 use crate::offsets;
 
@@ -71,6 +73,10 @@ pub(crate) struct Context {
 }
 
 impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        kafka::Context::tell(level, facility, message);
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
         debug!(target: "librdkafka", %error, reason, "client error");
     }

@@ -27,7 +27,7 @@ const ROOM_TO_GROW: u32 = 64 * 1024;
 const MESSAGE_TIMEOUTS: [&str; 2] = ["message.timeout.ms", "delivery.timeout.ms"];
 
 /// Options that the log sets itself because its promises rest on them, each with what to do instead.
-const RESERVED: [(&str, &str); 27] = [
+const RESERVED: [(&str, &str); 32] = [
     ("bootstrap.servers", "use `kafka.bootstrap_servers`"),
     ("metadata.broker.list", "use `kafka.bootstrap_servers`"),
     ("group.id", "use `kafka.topic_prefix`, with which groups begin"),
@@ -55,6 +55,11 @@ const RESERVED: [(&str, &str); 27] = [
     ("enable.partition.eof", "the log chooses it"),
     ("delivery.report.only.error", "the log needs every report"),
     ("produce.offset.report", "the log needs every report"),
+    ("batch.size", "no batch may exceed what the smallest target takes"),
+    ("message.max.bytes", "the topics' own limits are checked before"),
+    ("message.copy.max.bytes", "the log chooses it"),
+    ("check.crcs", "a record that rotted on the way must not be stored"),
+    ("enable.metrics.push", "nobody here sends metrics to brokers"),
 ];
 
 /// How to reach Kafka.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigEntry, OwnedResourceSpecifier, ResourceSpecifier};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::{Metadata, MetadataTopic};
+use tokio::task::JoinSet;
 use wal_model::Topic;
 
 use super::{Context, common};
@@ -16,6 +17,8 @@ use crate::config::Kafka;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// From this many topics on, the list of all is asked for first: one answer instead of many.
 const LIST_FROM: usize = 8;
+/// Questions about single topics that are under way at a time: each takes a thread while it waits.
+const QUESTIONS_AT_ONCE: usize = 8;
 /// Topics whose settings are asked for at once: an answer has some 4 KiB for each.
 const SETTINGS_AT_ONCE: usize = 250;
 
@@ -63,11 +66,38 @@ impl Admin {
         self.blocking(move |client| client.inner().fetch_cluster_id(limit)).await.ok().flatten()
     }
 
-    /// What the brokers say of each topic. Never creates one.
-    pub(crate) async fn see(&self, topics: Vec<Topic>) -> Vec<(Topic, Seen)> {
-        let asked = topics.clone();
-        let seen = self.blocking(move |client| see(client, asked)).await;
-        seen.unwrap_or_else(|why| topics.into_iter().map(|topic| (topic, Seen::Unanswered(why.clone()))).collect())
+    /// What the brokers say of each topic. Never creates one. One that the list of all does not show is asked for by name: it may
+    /// only be hidden from this client.
+    pub(crate) async fn see(&self, mut topics: Vec<Topic>) -> Vec<(Topic, Seen)> {
+        let mut seen = Vec::with_capacity(topics.len());
+        if topics.len() >= LIST_FROM {
+            let mut listed =
+                match self.blocking(list).await.and_then(|listed| listed.map_err(|error| error.to_string())) {
+                    Ok(listed) => listed,
+                    Err(why) => return unanswered(topics, &why),
+                };
+            topics.retain(|topic| match listed.remove(topic.as_str()) {
+                Some(there @ Seen::There { .. }) => {
+                    seen.push((topic.clone(), there));
+                    false
+                }
+                _ => true,
+            });
+        }
+        let mut asking = JoinSet::new();
+        for some in topics.chunks(topics.len().div_ceil(QUESTIONS_AT_ONCE).max(1)) {
+            let (admin, some) = (self.clone(), some.to_vec());
+            asking.spawn(async move {
+                let asked = some.clone();
+                let told = admin.blocking(move |client| see_each(client, asked)).await;
+                told.unwrap_or_else(|why| unanswered(some, &why))
+            });
+        }
+        while let Some(told) = asking.join_next().await {
+            // A task that was cancelled, because the process ends, says nothing of its topics.
+            seen.extend(told.unwrap_or_default());
+        }
+        seen
     }
 
     /// The settings of topics, without those of which the brokers do not tell them.
@@ -110,34 +140,30 @@ pub(crate) fn options(limit: Duration) -> AdminOptions {
     AdminOptions::new().request_timeout(Some(limit)).operation_timeout(Some(limit))
 }
 
-/// Asks about topics one after the other, or finds them in the list of all. One that the list does not show is asked for by name:
-/// it may only be hidden from this client.
-fn see(client: &AdminClient<Context>, topics: Vec<Topic>) -> Vec<(Topic, Seen)> {
-    let mut listed = HashMap::new();
-    if topics.len() >= LIST_FROM {
-        match client.inner().fetch_metadata(None, ANSWER_TIMEOUT) {
-            Ok(metadata) => listed = read(&metadata),
+fn unanswered(topics: Vec<Topic>, why: &str) -> Vec<(Topic, Seen)> {
+    topics.into_iter().map(|topic| (topic, Seen::Unanswered(why.to_owned()))).collect()
+}
+
+fn list(client: &AdminClient<Context>) -> Result<HashMap<String, Seen>, KafkaError> {
+    client.inner().fetch_metadata(None, ANSWER_TIMEOUT).map(|metadata| read(&metadata))
+}
+
+/// Asks about topics one after the other. Where one question meets silence the rest are not asked: each would wait as long.
+fn see_each(client: &AdminClient<Context>, topics: Vec<Topic>) -> Vec<(Topic, Seen)> {
+    let mut seen = Vec::with_capacity(topics.len());
+    let mut rest = topics.into_iter();
+    for topic in rest.by_ref() {
+        match see_one(client, &topic) {
+            Ok(one) => seen.push((topic, one)),
             Err(error) => {
                 let why = error.to_string();
-                return topics.into_iter().map(|topic| (topic, Seen::Unanswered(why.clone()))).collect();
+                seen.push((topic, Seen::Unanswered(why.clone())));
+                seen.extend(unanswered(rest.collect(), &why));
+                break;
             }
         }
     }
-    let mut silence = None;
-    let mut look = |topic: Topic| {
-        let seen = match (listed.remove(topic.as_str()), &silence) {
-            (Some(seen @ Seen::There { .. }), _) => seen,
-            // Where one question meets silence, a thousand more would each wait as long.
-            (_, Some(why)) => Seen::Unanswered(String::clone(why)),
-            (_, None) => see_one(client, &topic).unwrap_or_else(|error| {
-                let why = error.to_string();
-                silence = Some(why.clone());
-                Seen::Unanswered(why)
-            }),
-        };
-        (topic, seen)
-    };
-    topics.into_iter().map(&mut look).collect()
+    seen
 }
 
 fn see_one(client: &AdminClient<Context>, topic: &Topic) -> Result<Seen, KafkaError> {

@@ -18,7 +18,8 @@ pub async fn what_is_stored_is_there_as_it_was(store: &dyn EntryStore) {
 /// Payloads, keys and headers are bytes, whatever they hold; a null header value is not an empty one.
 pub async fn bytes_that_are_no_text_come_back_identical(store: &dyn EntryStore) {
     let every_byte: Vec<u8> = (0..=255).collect();
-    let payloads: [&[u8]; 6] = [b"", b"null", b"{\"a\": 1e999}", &every_byte, b"\"\\u0000\"", "größe \u{0}\u{7f}".as_bytes()];
+    let payloads: [&[u8]; 6] =
+        [b"", b"null", b"{\"a\": 1e999}", &every_byte, b"\"\\u0000\"", "größe \u{0}\u{7f}".as_bytes()];
     let entries: Vec<Entry> = payloads
         .iter()
         .enumerate()
@@ -75,22 +76,13 @@ pub async fn of_concurrent_inserts_of_one_key_exactly_one_stores(store: &dyn Ent
             let own = entry(&format!("round {round} writer {writer}"));
             (one.clone(), store.insert(&[own, one]).await.unwrap())
         };
-        let (a, b, c, d, e, f, g, h) = tokio::join!(
-            insert(0),
-            insert(1),
-            insert(2),
-            insert(3),
-            insert(4),
-            insert(5),
-            insert(6),
-            insert(7)
-        );
+        let (a, b, c, d, e, f, g, h) =
+            tokio::join!(insert(0), insert(1), insert(2), insert(3), insert(4), insert(5), insert(6), insert(7));
         let answers = [a, b, c, d, e, f, g, h];
         let winners: Vec<_> = answers.iter().filter(|(_, answer)| answer[1] == Inserted::Stored).collect();
         let [(winner, _)] = winners[..] else { panic!("{} writers stored the entry", winners.len()) };
         for (one, answer) in &answers {
-            let expected =
-                if one == winner { Inserted::Stored } else { Inserted::Present(Box::new(winner.clone())) };
+            let expected = if one == winner { Inserted::Stored } else { Inserted::Present(Box::new(winner.clone())) };
             assert_eq!(answer[..], [Inserted::Stored, expected]);
         }
         assert_eq!(store.get(&[winner.key()]).await.unwrap(), [Some(winner.clone())]);

@@ -75,7 +75,12 @@ pub async fn pages_put_together_are_the_whole(store: &dyn EntryStore) {
     let entries: Vec<Entry> = (0..23).map(|at| entry_in("orders", WRITTEN_AT + at / 4, &format!("o {at}"))).collect();
     let entries: Vec<Entry> = entries
         .into_iter()
-        .map(|entry| Entry { tenant: Some(tenant("a")), correlation_id: Some(id("c")), request_id: Some(id("r")), ..entry })
+        .map(|entry| Entry {
+            tenant: Some(tenant("a")),
+            correlation_id: Some(id("c")),
+            request_id: Some(id("r")),
+            ..entry
+        })
         .collect();
     store_all(store, &entries).await;
     let expected = in_order(entries);
@@ -128,7 +133,8 @@ pub async fn entries_of_one_time_are_paged_by_key(store: &dyn EntryStore) {
 
 /// Neither another tenant's entries nor those without one are seen.
 pub async fn a_tenant_sees_its_own_entries_only(store: &dyn EntryStore) {
-    let of = |owner: Option<&str>, name: &str| Entry { tenant: owner.map(tenant), ..entry_in("orders", WRITTEN_AT, name) };
+    let of =
+        |owner: Option<&str>, name: &str| Entry { tenant: owner.map(tenant), ..entry_in("orders", WRITTEN_AT, name) };
     let a = vec![of(Some("a"), "a 1"), of(Some("a"), "a 2")];
     let elsewhere = Entry { tenant: Some(tenant("a")), ..entry_in("other", WRITTEN_AT, "a elsewhere") };
     store_all(store, &a).await;
@@ -141,13 +147,15 @@ pub async fn a_tenant_sees_its_own_entries_only(store: &dyn EntryStore) {
 
 /// Where one name ends and the next begins is never in doubt.
 pub async fn names_that_begin_alike_are_not_mixed_up(store: &dyn EntryStore) {
-    let pairs = [("a", "bc"), ("ab", "c"), ("a b", "c"), ("a", "b"), ("aa", "bc"), ("1", "1"), ("11", "1"), ("1", "11")];
+    let pairs =
+        [("a", "bc"), ("ab", "c"), ("a b", "c"), ("a", "b"), ("aa", "bc"), ("1", "1"), ("11", "1"), ("1", "11")];
     let mut entries = HashSet::new();
     for (owner, space) in pairs {
         let name = format!("{owner}/{space}");
         let correlation_id = Some(id(owner));
         let request_id = Some(id(space));
-        let one = Entry { tenant: Some(tenant(owner)), correlation_id, request_id, ..entry_in(space, WRITTEN_AT, &name) };
+        let one =
+            Entry { tenant: Some(tenant(owner)), correlation_id, request_id, ..entry_in(space, WRITTEN_AT, &name) };
         store_all(store, std::slice::from_ref(&one)).await;
         let by_tenant = Query::Tenant { tenant: tenant(owner), namespace: namespace(space), range: ALL };
         assert_eq!(all(store, &by_tenant).await, std::slice::from_ref(&one));

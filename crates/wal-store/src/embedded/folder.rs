@@ -103,7 +103,8 @@ impl FolderLock {
 
 /// Makes a folder that a power failure does not take away: each new one is synced into the one above it.
 fn make_folder(folder: &Path) -> io::Result<()> {
-    let missing: Vec<&Path> = folder.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists()).collect();
+    let missing: Vec<&Path> =
+        folder.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists()).collect();
     std::fs::create_dir_all(folder)?;
     for made in missing {
         match made.parent() {

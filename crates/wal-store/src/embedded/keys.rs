@@ -20,7 +20,8 @@ use super::tables::Index;
 use crate::document::open_deadline;
 use crate::{After, Query, Range};
 
-const TAIL_LEN: usize = 8 + 16;
+/// The length of a [`place`].
+pub(super) const PLACE_LEN: usize = 8 + 16;
 
 /// The beginning of an index key.
 #[derive(Clone)]
@@ -44,8 +45,7 @@ impl Prefix {
     }
 
     fn tail(mut self, timestamp: Timestamp, key: EntryKey) -> Vec<u8> {
-        self.0.extend_from_slice(&time_bytes(timestamp));
-        self.0.extend_from_slice(key.uuid().as_bytes());
+        self.0.extend_from_slice(&place(timestamp, key));
         self.0
     }
 }
@@ -55,6 +55,14 @@ pub(super) fn time_bytes(timestamp: Timestamp) -> [u8; 8] {
     timestamp.as_millis().to_be_bytes()
 }
 
+/// A time and a key, as they end every index key: their bytes sort as they do.
+pub(super) fn place(timestamp: Timestamp, key: EntryKey) -> [u8; PLACE_LEN] {
+    let mut place = [0; PLACE_LEN];
+    place[..8].copy_from_slice(&time_bytes(timestamp));
+    place[8..].copy_from_slice(key.uuid().as_bytes());
+    place
+}
+
 /// Reads what [`time_bytes`] wrote.
 pub(super) fn read_time(bytes: [u8; 8]) -> Option<Timestamp> {
     Timestamp::from_millis(i64::from_be_bytes(bytes))
@@ -62,7 +70,7 @@ pub(super) fn read_time(bytes: [u8; 8]) -> Option<Timestamp> {
 
 /// The (time, key) at the end of an index key; `None` if the bytes are no index key.
 pub(super) fn read_tail(index_key: &[u8]) -> Option<(Timestamp, EntryKey)> {
-    let tail = index_key.get(index_key.len().checked_sub(TAIL_LEN)?..)?;
+    let tail = index_key.get(index_key.len().checked_sub(PLACE_LEN)?..)?;
     let (time, key) = tail.split_first_chunk::<8>()?;
     Some((read_time(*time)?, EntryKey::from(Uuid::from_slice(key).ok()?)))
 }
@@ -151,7 +159,11 @@ impl Stretch {
             // No time is as late as this.
             None => ([0; 8], [0xff; 8]),
         };
-        Stretch { index, from: later(start(first), after.map(|at| prefix.clone().tail(at.timestamp, at.key))), to: start(end) }
+        Stretch {
+            index,
+            from: later(start(first), after.map(|at| prefix.clone().tail(at.timestamp, at.key))),
+            to: start(end),
+        }
     }
 
     /// The deadlines at or before `at`, after a place.

@@ -4,14 +4,14 @@ use redb::{Database, ReadOnlyTable, ReadTransaction, ReadableDatabase};
 use wal_model::{Entry, EntryKey, Timestamp};
 
 use super::Fault;
-use super::keys::{Stretch, read_tail};
+use super::keys::{PLACE_LEN, Stretch, read_tail};
+use super::rows::{damaged, read_entry};
 use super::tables::{CONTENT, STATES};
-use super::write::StateRow;
-use crate::{After, Error, Page, Query, document};
+use crate::{After, Error, Page, Query};
 
 /// The two tables an entry is read from.
 struct Entries {
-    content: ReadOnlyTable<u128, &'static [u8]>,
+    content: ReadOnlyTable<&'static [u8; PLACE_LEN], &'static [u8]>,
     states: ReadOnlyTable<u128, &'static [u8]>,
 }
 
@@ -21,24 +21,13 @@ impl Entries {
     }
 
     fn get(&self, key: EntryKey) -> Result<Option<Entry>, Fault> {
-        let Some(state) = self.states.get(key.uuid().as_u128())? else {
-            return Ok(None);
-        };
-        let Some(content) = self.content.get(key.uuid().as_u128())? else {
-            return Err(damaged(key, "it has a state and no content"));
-        };
-        let row = StateRow::read(key, state.value())?;
-        document::decode_parts(content.value(), row.standing).map(Some).map_err(Fault::Store)
+        read_entry(&self.content, &self.states, key)
     }
 
     /// An entry that an index names.
     fn indexed(&self, key: EntryKey) -> Result<Entry, Fault> {
         self.get(key)?.ok_or_else(|| damaged(key, "an index names it and it is not there"))
     }
-}
-
-pub(super) fn damaged(key: EntryKey, what: &str) -> Fault {
-    Fault::Store(Error::Corrupt(format!("entry {key}: {what}")))
 }
 
 pub(super) fn get(database: &Database, keys: &[EntryKey]) -> Result<Vec<Option<Entry>>, Fault> {
@@ -69,11 +58,7 @@ pub(super) fn expired(
     read_places(&snapshot, &places)
 }
 
-fn places(
-    snapshot: &ReadTransaction,
-    stretch: &Stretch,
-    limit: usize,
-) -> Result<Vec<(Timestamp, EntryKey)>, Fault> {
+fn places(snapshot: &ReadTransaction, stretch: &Stretch, limit: usize) -> Result<Vec<(Timestamp, EntryKey)>, Fault> {
     if stretch.is_empty() {
         return Ok(Vec::new());
     }

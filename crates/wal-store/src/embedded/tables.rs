@@ -2,6 +2,8 @@
 
 use redb::TableDefinition;
 
+use super::keys::PLACE_LEN;
+
 /// The layout of these tables. Stored, keep stable.
 pub(super) const FORMAT: u32 = 1;
 
@@ -11,9 +13,10 @@ pub(super) const META_FORMAT: &str = "format";
 /// In [`META`]: the store's id, 16 bytes.
 pub(super) const META_STORE_ID: &str = "store_id";
 
-/// Key to document without standing. Never rewritten.
-pub(super) const CONTENT: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("content");
-/// Key to [`super::write::StateRow`]: small, so that an apply does not rewrite payloads.
+/// Place (written at, key) to document without standing. Never rewritten. By time, because keys are random: entries that are written
+/// together lie together, so a commit touches few pages, and a scan reads on where it is.
+pub(super) const CONTENT: TableDefinition<'_, &[u8; PLACE_LEN], &[u8]> = TableDefinition::new("content");
+/// Key to [`super::rows::StateRow`]: small, so that an apply does not rewrite payloads.
 pub(super) const STATES: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("states");
 
 /// An index: keys as [`super::keys`] makes them, nothing beside them.

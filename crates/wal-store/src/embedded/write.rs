@@ -13,31 +13,10 @@ use wal_model::{Code, Entry, EntryKey, Refusal, Timestamp};
 
 use super::Fault;
 use super::keys::{self, OfState};
-use super::read::damaged;
+use super::rows::{StateRow, read_entry};
 use super::tables::{CONTENT, Index, STATES};
 use crate::document::{self, ReadableCopy};
 use crate::{Applied, Inserted};
-
-/// A row of `states`: when the entry was written (8 bytes, big-endian), then its standing. The time is here because the status
-/// index needs it, and an apply must not read payloads. Stored, keep stable.
-pub(super) struct StateRow<'a> {
-    pub(super) written_at: Timestamp,
-    pub(super) standing: &'a [u8],
-}
-
-impl<'a> StateRow<'a> {
-    pub(super) fn read(key: EntryKey, row: &'a [u8]) -> Result<StateRow<'a>, Fault> {
-        let (time, standing) = row.split_first_chunk::<8>().ok_or_else(|| damaged(key, "its state is cut off"))?;
-        let written_at = keys::read_time(*time).ok_or_else(|| damaged(key, "its time is none"))?;
-        Ok(StateRow { written_at, standing })
-    }
-
-    fn write(written_at: Timestamp, state: &State) -> Vec<u8> {
-        let mut row = keys::time_bytes(written_at).to_vec();
-        row.extend_from_slice(document::encode_standing(state).as_bytes());
-        row
-    }
-}
 
 fn begin(database: &Database) -> Result<WriteTransaction, Fault> {
     let mut transaction = database.begin_write()?;
@@ -55,7 +34,7 @@ pub(super) fn insert(database: &Database, entries: &[Entry], value_max: usize) -
         let mut content = transaction.open_table(CONTENT)?;
         let mut states = transaction.open_table(STATES)?;
         for (entry, document) in entries.iter().zip(&documents) {
-            if let Some(present) = present(&content, &states, entry.key())? {
+            if let Some(present) = read_entry(&content, &states, entry.key())? {
                 answers.push(Inserted::Present(Box::new(present)));
                 continue;
             }
@@ -64,7 +43,7 @@ pub(super) fn insert(database: &Database, entries: &[Entry], value_max: usize) -
                 continue;
             }
             let key = entry.key().uuid().as_u128();
-            content.insert(key, document.content.as_bytes())?;
+            content.insert(&keys::place(entry.timestamp(), entry.key()), document.content.as_bytes())?;
             states.insert(key, document.state_row.as_slice())?;
             changes.add_entry(entry);
             answers.push(Inserted::Stored);
@@ -95,19 +74,6 @@ impl Document {
             Refusal::new(Code::WriteError, message)
         })
     }
-}
-
-fn present(
-    content: &impl ReadableTable<u128, &'static [u8]>,
-    states: &impl ReadableTable<u128, &'static [u8]>,
-    key: EntryKey,
-) -> Result<Option<Entry>, Fault> {
-    let Some(state) = states.get(key.uuid().as_u128())? else {
-        return Ok(None);
-    };
-    let content = content.get(key.uuid().as_u128())?.ok_or_else(|| damaged(key, "it has a state and no content"))?;
-    let row = StateRow::read(key, state.value())?;
-    document::decode_parts(content.value(), row.standing).map(Some).map_err(Fault::Store)
 }
 
 /// All events of one entry are folded before its state is written, so each of them is answered with the same state.
@@ -154,7 +120,7 @@ fn fold(
         return Ok(None);
     };
     let row = StateRow::read(key, row.value())?;
-    let before = document::decode_standing(row.standing).map_err(Fault::Store)?;
+    let before = row.state()?;
     let mut after = before.clone();
     events.iter().for_each(|event| after.join(event));
     Ok(Some(Folded { written_at: row.written_at, before, after }))
