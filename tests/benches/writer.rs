@@ -62,6 +62,7 @@ fn report(name: &str, mut rates: Vec<f64>) -> f64 {
 struct Count {
     wanted: usize,
     committed: AtomicUsize,
+    published: AtomicUsize,
     started: OnceLock<Instant>,
     finished: OnceLock<Instant>,
     done: Notify,
@@ -70,7 +71,8 @@ struct Count {
 impl Count {
     fn of(wanted: usize) -> Arc<Count> {
         let (started, finished) = (OnceLock::new(), OnceLock::new());
-        Arc::new(Count { wanted, committed: AtomicUsize::new(0), started, finished, done: Notify::new() })
+        let (committed, published) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Arc::new(Count { wanted, committed, published, started, finished, done: Notify::new() })
     }
 
     fn rate(&self) -> Result<f64> {
@@ -87,7 +89,8 @@ impl Observer for Count {
         let _ = self.started.set(Instant::now());
     }
 
-    fn committed(&self, records: usize, _published: usize) {
+    fn committed(&self, records: usize, published: usize) {
+        self.published.fetch_add(published, Ordering::SeqCst);
         if self.committed.fetch_add(records, Ordering::SeqCst) + records >= self.wanted {
             let _ = self.finished.set(Instant::now());
             self.done.notify_one();
@@ -121,7 +124,7 @@ fn requests(target: &str, entries: usize) -> impl Iterator<Item = Vec<u8>> {
     let filler = "x".repeat(PAYLOAD - 60);
     let target = target.to_owned();
     (0..entries).map(move |number| {
-        let payload = format!(r#"{{"operation":"bench","number":{number:08},"filler":"{filler}"}}"#);
+        let payload = format!(r#"{{"operation":"bench","number":"{number:08}","filler":"{filler}"}}"#);
         format!(r#"{{"namespace":"bench","target":"{target}","request_id":"r-{number}","payload":{payload}}}"#)
             .into_bytes()
     })
@@ -146,6 +149,9 @@ async fn writer(broker: &Kafka, entries: usize) -> Result<f64> {
     let store: Arc<dyn EntryStore> = Arc::new(Embedded::open(folder.path())?);
     let count = Count::of(entries);
     Service::new(&settings, store)?.run(Arc::<Count>::clone(&count), count.done.notified()).await?;
+    // A delivery, a receipt and an audit event each: nothing was refused, which would be quicker.
+    let published = count.published.load(Ordering::SeqCst);
+    anyhow::ensure!(published == 3 * entries, "{published} records were published for {entries} requests");
     count.rate()
 }
 

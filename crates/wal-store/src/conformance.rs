@@ -1,6 +1,6 @@
 //! The conformance suite: one function per promise of [`EntryStore`](crate::EntryStore), for every backend and every decorator.
 //!
-//! ```ignore
+//! ```text
 //! wal_store::conformance_tests!(make_store().await);   // an expression that makes a `Subject` of an empty store
 //! ```
 

@@ -97,9 +97,11 @@ fn wanted(record: &InRecord, request: Request, written_at: Timestamp, policy: &P
 }
 
 fn target(write: &Write, policy: &Policy, topics: &Topics) -> Result<Topic, Refusal> {
-    let target = write.target.as_ref().or(policy.target.as_ref()).ok_or_else(|| {
-        Refusal::new(Code::TargetInvalid, "target is missing, and the policy names none")
-    })?;
+    let target = write
+        .target
+        .as_ref()
+        .or(policy.target.as_ref())
+        .ok_or_else(|| Refusal::new(Code::TargetInvalid, "target is missing, and the policy names none"))?;
     if topics.is_reserved(target) {
         let message = format!("the target {target} belongs to the log or to Kafka itself");
         return Err(Refusal::new(Code::TargetReserved, message));

@@ -32,7 +32,12 @@ pub(crate) fn object(case: &mut Case, shapes: &Shapes, reply_topics: &[Topic], t
 }
 
 /// Where a receipt can go: the address, or the log's own topic where the address is not allowed or does not exist.
-pub(crate) fn usable_reply(reply: &ReplyTo, shapes: &Shapes, reply_topics: &[Topic], topics: &Topics) -> (Topic, ReplyTo) {
+pub(crate) fn usable_reply(
+    reply: &ReplyTo,
+    shapes: &Shapes,
+    reply_topics: &[Topic],
+    topics: &Topics,
+) -> (Topic, ReplyTo) {
     match &reply.topic {
         Some(topic) if reply_objection(reply, shapes, reply_topics, topics).is_none() => (topic.clone(), reply.clone()),
         _ => (topics.receipts(), ReplyTo { correlation: reply.correlation.clone(), ..ReplyTo::default() }),
@@ -63,7 +68,10 @@ fn entries_objection(wanted: &Wanted, shapes: &Shapes, ingress: &Topic) -> Optio
     };
     // A payload must be able to come back the way it came, with what the log adds.
     let ingress_limit = limit_of(ingress).unwrap_or(usize::MAX);
-    wanted.entries.iter().find_map(|entry| entry_objection(entry, shapes, ingress_limit).map(|refusal| named(entry, &refusal)))
+    wanted
+        .entries
+        .iter()
+        .find_map(|entry| entry_objection(entry, shapes, ingress_limit).map(|refusal| named(entry, &refusal)))
 }
 
 fn entry_objection(entry: &Entry, shapes: &Shapes, ingress_limit: usize) -> Option<Refusal> {
@@ -74,13 +82,16 @@ fn entry_objection(entry: &Entry, shapes: &Shapes, ingress_limit: usize) -> Opti
         _ => return Some(Refusal::new(Code::TargetUnknown, format_args!("the target {target} does not exist"))),
     };
     if target_limit < TARGET_LIMIT_MIN {
-        let message = format!("the target {target} takes {target_limit} bytes; max.message.bytes must be at least {TARGET_LIMIT_MIN}");
+        let message = format!(
+            "the target {target} takes {target_limit} bytes; max.message.bytes must be at least {TARGET_LIMIT_MIN}"
+        );
         return Some(Refusal::new(Code::TargetInvalid, message));
     }
     let limit = ingress_limit.min(target_limit).saturating_sub(ROOM);
     let size = entry.payload.len();
     (size > limit).then(|| {
-        let message = format!("the payload is {size} bytes; on the way to {target} and back {limit} at most can travel");
+        let message =
+            format!("the payload is {size} bytes; on the way to {target} and back {limit} at most can travel");
         Refusal::new(Code::PayloadTooLarge, message)
     })
 }

@@ -107,7 +107,8 @@ impl Press<'_> {
 
     /// The delivery that will never be made, with where its request came from. Without seal and sending time: it was not sent.
     fn dead_entry(&self, record: &InRecord, entry: &Entry, delivery: OutRecord, refusal: &Refusal) -> OutRecord {
-        let mut letter = InRecord { key: delivery.key, value: delivery.value, headers: delivery.headers, ..record.clone() };
+        let mut letter =
+            InRecord { key: delivery.key, value: delivery.value, headers: delivery.headers, ..record.clone() };
         letter.headers.retain(|header| !header.is(wire::CE_WALSEAL) && !header.is(wire::CE_WALSENT));
         let own = self.topics.dead_entries(entry.namespace());
         let has_own = matches!(self.shapes.get(&own), Some(Found::Known { .. }));
@@ -166,15 +167,18 @@ fn stored_receipt(entries: &[Entry], request_id: Option<Id>) -> Receipt {
         [entry] if entry.batch.is_none() => {
             Receipt::Stored { log_id: entry.log_id.clone(), target: entry.target.clone(), request_id }
         }
-        entries => Receipt::BatchStored { log_ids: entries.iter().map(|entry| entry.log_id.clone()).collect(), request_id },
+        entries => {
+            Receipt::BatchStored { log_ids: entries.iter().map(|entry| entry.log_id.clone()).collect(), request_id }
+        }
     }
 }
 
 fn failure(entry: &Entry, reason: Reason) -> Refusal {
     match reason {
-        Reason::Expired => {
-            Refusal::new(Code::Expired, format_args!("the deadline {} passed before the first delivery", entry.state.deadline()))
-        }
+        Reason::Expired => Refusal::new(
+            Code::Expired,
+            format_args!("the deadline {} passed before the first delivery", entry.state.deadline()),
+        ),
         Reason::Undeliverable | Reason::Exhausted | Reason::Rejected | Reason::Cancelled => {
             Refusal::new(Code::Undeliverable, format_args!("the target {} does not exist", entry.target))
         }

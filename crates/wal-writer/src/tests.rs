@@ -362,4 +362,3 @@ async fn delayed_first_delivery_is_refused_until_the_scheduler_exists() {
     request["deliver_at"] = json!("2030-01-01T00:00:00Z");
     assert_eq!(codes(&bench.handle(vec![record(0, request.to_string())]).await), ["WAL_NOT_SUPPORTED"]);
 }
-

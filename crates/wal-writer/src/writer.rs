@@ -131,10 +131,8 @@ impl<B: Brokers> Writer<B> {
         let objected: Vec<EntryKey> =
             wanted(cases).filter(|wanted| wanted.objection.is_some()).map(|wanted| wanted.keys[0]).collect();
         let mut found = self.get(&objected).await?.into_iter();
-        let new: Vec<Entry> = wanted(cases)
-            .filter(|wanted| wanted.objection.is_none())
-            .map(|wanted| wanted.entries[0].clone())
-            .collect();
+        let new: Vec<Entry> =
+            wanted(cases).filter(|wanted| wanted.objection.is_none()).map(|wanted| wanted.entries[0].clone()).collect();
         let mut inserted = self.insert(&new).await?.into_iter();
         let mut new = new.into_iter();
         let settle = |case: &Case| match &case.wish {

@@ -289,7 +289,8 @@ mod tests {
                 assert!(text.contains(whole), "{whole} was broken:\n{text}");
             }
         }
-        assert!(rendered(Some(112)).contains(" _0191d1a4-0000-5000-8000-000000000000 "));
+        let wide = rendered(Some(112));
+        assert!(wide.contains(" _0191d1a4-0000-5000-8000-000000000000"), "a log id was broken:\n{wide}");
     }
 
     #[test]

@@ -14,8 +14,8 @@ use wal_model::OutRecord;
 
 use super::batch::NextOffsets;
 use super::watchdog::Watchdog;
-use crate::{failpoint, kafka};
 use crate::native::{self, GroupMetadata, TransactionError};
+use crate::{failpoint, kafka};
 
 /// How long one call of a transaction may take before its answer counts as unclear.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);

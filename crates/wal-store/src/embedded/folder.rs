@@ -190,22 +190,28 @@ pub(super) fn check_same(folder: &Path, database: &Database, expected: StoreId) 
 
 /// The store's id; `None` if nothing was ever committed to it.
 fn identity(folder: &Path, database: &Database) -> Result<Option<StoreId>, OpenError> {
-    let (format, id) = match read_meta(database) {
+    let meta = match read_meta(database) {
         Ok(Some(meta)) => meta,
         Ok(None) => return Ok(None),
         Err(fault) => return Err(unprepared(folder, fault)),
     };
-    let format = <[u8; 4]>::try_from(format).map_err(|_| OpenError::corrupt(folder, "its format is no number"))?;
+    let format = <[u8; 4]>::try_from(meta.format).map_err(|_| OpenError::corrupt(folder, "its format is no number"))?;
     match u32::from_be_bytes(format) {
         FORMAT => {}
         found if found > FORMAT => return Err(OpenError::Newer { folder: folder.to_owned(), found, known: FORMAT }),
         found => return Err(OpenError::corrupt(folder, format_args!("there never was a format {found}"))),
     }
-    let id = Uuid::from_slice(&id).map_err(|_| OpenError::corrupt(folder, "its id is no uuid"))?;
+    let id = Uuid::from_slice(&meta.store_id).map_err(|_| OpenError::corrupt(folder, "its id is no uuid"))?;
     Ok(Some(StoreId(id)))
 }
 
-fn read_meta(database: &Database) -> Result<Option<(Vec<u8>, Vec<u8>)>, Fault> {
+/// The rows of `meta` as they are stored.
+struct Meta {
+    format: Vec<u8>,
+    store_id: Vec<u8>,
+}
+
+fn read_meta(database: &Database) -> Result<Option<Meta>, Fault> {
     let snapshot = database.begin_read()?;
     let meta = match snapshot.open_table(META) {
         Ok(meta) => meta,
@@ -215,7 +221,7 @@ fn read_meta(database: &Database) -> Result<Option<(Vec<u8>, Vec<u8>)>, Fault> {
     let read = |name| -> Result<Vec<u8>, Fault> {
         Ok(meta.get(name)?.map(|value| value.value().to_vec()).unwrap_or_default())
     };
-    Ok(Some((read(META_FORMAT)?, read(META_STORE_ID)?)))
+    Ok(Some(Meta { format: read(META_FORMAT)?, store_id: read(META_STORE_ID)? }))
 }
 
 /// Makes every table, so that no reader ever finds one missing.
