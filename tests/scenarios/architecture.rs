@@ -1,7 +1,7 @@
 //! The dependency rules: arrows point down only, and each client library is known to few.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
@@ -79,4 +79,39 @@ fn each_library_is_known_to_few() {
     for library in NOT_IN_MODEL {
         assert!(!packages["wal-model"].contains(library), "wal-model does no I/O, so no {library}");
     }
+}
+
+/// Everything in code quotes in the second column of README's table of promises.
+fn promised_tests(readme: &str) -> Vec<&str> {
+    let rows = readme.lines().skip_while(|line| !line.starts_with("| promise | test |")).skip(2);
+    let table = rows.take_while(|line| line.starts_with('|'));
+    table.filter_map(|row| row.rsplit('|').nth(1)).flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect()
+}
+
+#[test]
+fn every_promise_of_the_readme_names_a_test_that_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies in the workspace");
+    let readme = std::fs::read_to_string(root.join("README.md")).expect("README is there");
+    let promised = promised_tests(&readme);
+    assert!(promised.len() > 10, "the table was not found");
+    let sources = sources(&[root.join("crates"), root.join("tests")]);
+    for test in promised {
+        let definition = format!("fn {test}(");
+        assert!(sources.iter().any(|source| source.contains(&definition)), "no test is called {test}");
+    }
+}
+
+fn sources(folders: &[PathBuf]) -> Vec<String> {
+    let mut found = Vec::new();
+    for folder in folders {
+        for entry in std::fs::read_dir(folder).expect("the folder is there").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                found.extend(sources(&[path]));
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(std::fs::read_to_string(&path).expect("a source file is text"));
+            }
+        }
+    }
+    found
 }

@@ -1,4 +1,4 @@
-//! The conformance suite: one function per promise of [`EntryStore`](crate::EntryStore), for every backend and every decorator.
+//! The conformance suite: one function per promise of [`EntryStore`], for every backend and every decorator.
 //!
 //! ```text
 //! wal_store::conformance_tests!(make_store().await);   // an expression that makes a `Subject` of an empty store

@@ -3,7 +3,8 @@
 //! Duplicates need no fence of their own. redb has one writer at a time, and a writer sees what was committed before it began, and
 //! its own changes. So "is it there? no: write it" cannot interleave with another call, and finds an earlier entry of the same
 //! call too. Every commit is synced before the next writer begins, so what is found is on disk; a commit that failed leaves
-//! redb refusing everything until it is reopened, so an unsynced entry is never taken for a stored one.
+//! redb refusing everything until it is reopened, and reopening writes the file through first (see [`super::folder`]), so an unsynced
+//! entry is never taken for a stored one.
 
 use std::collections::BTreeMap;
 
