@@ -92,6 +92,27 @@ fn an_entry_whose_target_is_missing_waits_and_is_delivered_when_it_comes_back() 
     assert_eq!((log.read(&log.topic("acks")), log.read(&log.dead_requests())), (Vec::new(), Vec::new()));
 }
 
+/// What the writer knows of a target may be half a minute old: it learns better from the transaction that fails.
+#[test]
+fn a_target_that_goes_while_the_writer_uses_it_holds_up_nobody_else() {
+    let log = Log::on(&Kafka::shared().bootstrap(), &[NARROW, IMPATIENT]);
+    let (gone, there) = (log.target("gone"), log.target("there"));
+    let writer = log.start(&[]);
+    log.send(&[request(&log, "r1", &gone, ""), request(&log, "r2", &there, "")]);
+    log.receipts(&writer, 2, SOON);
+
+    delete_topic(&log.bootstrap, &gone);
+    log.send(&["r3", "r4", "r5"].map(|id| request(&log, id, if id == "r4" { &gone } else { &there }, "")));
+    let receipts = log.receipts(&writer, 5, SOON);
+    stop(&log, &writer);
+
+    assert!(receipts.iter().all(|receipt| receipt.json()["success"] == true), "{receipts:?}");
+    let documents = log.documents();
+    let lost = documents.iter().find(|document| document.request_id.as_ref().is_some_and(|id| id.as_str() == "r4"));
+    expect_failed(&log, lost.unwrap(), Reason::Undeliverable, "WAL_UNDELIVERABLE", &log.dead_requests());
+    assert_eq!((documents.len(), log.read(&there).len()), (5, 3));
+}
+
 #[test]
 fn an_entry_keeps_the_policy_it_was_stored_under() {
     let log = Log::on(&Kafka::shared().bootstrap(), &[NARROW]);

@@ -11,7 +11,7 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 pub use producer::{Message, Producer, Sent};
-pub use reader::{Committed, Isolation, Record, committed, read_all, read_until};
+pub use reader::{Committed, Isolation, Record, committed, lag, read_all, read_until};
 pub use topics::{add_partitions, commit, create_topic, delete_group_offsets, delete_topic};
 
 /// The limit of one request to a broker that is up; generous, for a machine where everything runs at once.

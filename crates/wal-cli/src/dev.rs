@@ -26,7 +26,7 @@ const READY: Duration = Duration::from_secs(30);
 pub async fn run(screen: &Screen, global: &Global, dev: &args::Dev) -> Result<Exit, Problem> {
     let shutdown = Shutdown::on_signals()?;
     settings::start_logs(&settings::load(global.config.as_deref(), &Vec::new())?, global.verbose, Quiet::Warnings)?;
-    let temporary = if dev.ephemeral { Some(tempfile::tempdir()?) } else { None };
+    let temporary = if dev.ephemeral { Some(tempfile::Builder::new().prefix("wal-dev-").tempdir()?) } else { None };
     let folder = Folder::open(temporary.as_ref().map_or(&*dev.data, |temporary| temporary.path()))?;
     let options = options(global, dev, &folder);
 

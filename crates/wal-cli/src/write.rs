@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use wal_model::Priority;
 use wal_model::lifecycle::Requested;
 use wal_runtime::config::{Kafka, Settings};
-use wal_sdk::{Producer, ProducerOptions, Queued, RawRequest, SendError, WriteRequest};
+use wal_sdk::{Answer, Producer, ProducerOptions, Queued, RawRequest, SendError, Why, WriteRequest};
 
 use crate::args;
 use crate::paint::Tone;
@@ -26,6 +26,8 @@ use outcome::{Outcome, Tally};
 const WINDOW: usize = 4000;
 /// How long closing the producer may take; everything has its answer by then.
 const CLOSE: Duration = Duration::from_secs(2);
+/// Kafka's client wants some time to have a request sent at all.
+const SHORTEST_SEND: Duration = Duration::from_secs(1);
 /// How often progress is told.
 const PROGRESS: Duration = Duration::from_secs(1);
 
@@ -35,7 +37,7 @@ pub async fn run(screen: &Screen, settings: &Settings, write: args::Write) -> Re
     let requests = Requests::open(&write, &kafka).await?;
     settings::reach(&kafka).await?;
     let mut options = ProducerOptions::new(settings::connection(&kafka), kafka.topics.clone());
-    options.send_timeout = write.timeout;
+    options.send_timeout = write.timeout.max(SHORTEST_SEND);
     let producer = Producer::connect(options).await.map_err(|error| settings::no_connection(&error))?;
     let started = Instant::now();
     let mut writing = Writing {
@@ -155,7 +157,11 @@ impl Writing<'_> {
                 Err(error) => Outcome::not_sent(line, request_id, &error),
                 Ok(mut pending) => {
                     let acked = pending.acked().acked_at;
-                    let answer = pending.await_receipt(timeout).await;
+                    let left = timeout.saturating_sub(sent.elapsed());
+                    let answer = match pending.await_receipt(left).await {
+                        Answer::Unknown(Why::Timeout(_)) => Answer::Unknown(Why::Timeout(timeout)),
+                        answer => answer,
+                    };
                     Outcome::answered(line, request_id, answer, sent, acked)
                 }
             }

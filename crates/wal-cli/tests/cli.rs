@@ -157,13 +157,29 @@ fn a_file_of_requests_is_answered_line_by_line() {
     assert_eq!((&answers[0]["success"], &answers[0]["request_id"]), (&true.into(), &"f-1".into()));
     assert_eq!((&answers[1]["line"], &answers[1]["error_code"]), (&3.into(), &"WAL_UNKNOWN_FIELD".into()));
 
+    let hasty = ["write", "orders", "--target", "order_events", "--timeout", "1ms", "--bootstrap", &dev.bootstrap];
+    let unknown = wal(&[&hasty[..], &["--tenant", "acme", "-o", "json"]].concat());
+    assert_eq!((unknown.code, &unknown.json()[0]["success"]), (Some(4), &Value::Null), "{unknown:?}");
+
     let listed = wal(&["entry", "list", "orders", "--from", "-1h", "--gateway", &dev.gateway, "-o", "json"]);
-    assert_eq!((listed.code, listed.json().len()), (Some(0), 1), "{listed:?}");
+    assert_eq!((listed.code, &listed.json()[0]["request_id"]), (Some(0), &"f-1".into()), "{listed:?}");
     let listed = wal(&["entry", "list", "orders", "--gateway", &dev.gateway]);
     assert!(listed.stdout.contains("order_events") && listed.stdout.contains("pending"), "{listed:?}");
 
     let checked = wal(&["topics", "check", "--bootstrap", &dev.bootstrap]);
     assert!(checked.stdout.contains("wal.ingress"), "{checked:?}");
+}
+
+#[test]
+fn a_tail_may_come_before_its_target() {
+    let folder = folder();
+    let dev = Dev::start(folder.path());
+    let mut tail = Wal::start(&["tail", "order_events", "--max", "1", "--bootstrap", &dev.bootstrap, "-o", "json"]);
+    tail.wait_for("does not exist yet");
+
+    let log_id = dev.write("r-1")[0]["log_id"].as_str().unwrap().to_owned();
+
+    assert_eq!(tail.wait_for_json(r#""delivery""#)["delivery"]["log_id"], log_id.as_str());
 }
 
 #[test]

@@ -16,6 +16,8 @@ mod config;
 mod problem;
 mod query;
 mod routes;
+#[cfg(test)]
+mod test_client;
 mod token;
 mod view;
 

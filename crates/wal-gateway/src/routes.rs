@@ -120,7 +120,10 @@ mod tests {
     use wal_model::{Entry, EntryKey, Timestamp};
     use wal_store::{After, Applied, Error, Inserted, Page, StoreId};
 
+    use axum::http::Method;
+
     use super::*;
+    use crate::test_client::Client;
 
     /// A store that never answers.
     struct Silent;
@@ -158,14 +161,15 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/v1/entries?namespace=orders&request_id=r", listener.local_addr().unwrap());
         let server = tokio::spawn(axum::serve(listener, router(Arc::new(Silent), limits)).into_future());
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let client = Client::new();
 
-        let (first, second) = tokio::join!(client.get(&url).send(), client.get(&url).send());
+        let (first, second) = tokio::join!(client.ask(Method::GET, url.clone()), client.ask(Method::GET, url));
 
         for answer in [first.unwrap(), second.unwrap()] {
-            assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
-            assert!(answer.headers().contains_key(header::RETRY_AFTER));
-            assert!(answer.text().await.unwrap().contains("no answer within 0.05 s"));
+            assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+            assert!(answer.headers.contains_key(header::RETRY_AFTER));
+            let problem: serde_json::Value = answer.json();
+            assert!(answer.text().contains("no answer within 0.05 s"), "{problem}");
         }
         server.abort();
     }

@@ -5,6 +5,7 @@ mod support;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use axum::http::Method;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use support::{Entries, Faulty, Hold, MemoryStore, at, serve};
@@ -288,11 +289,11 @@ async fn paths_and_methods_that_are_not_there_are_problems_too() {
     for path in ["/", "/v1/entry", "/v2/entries", "/v1/entries/a/b"] {
         assert_eq!(gateway.problem(path, 404).await["code"], "WAL_ROUTE_UNKNOWN");
     }
-    let answer = gateway.client.post(gateway.url("/v1/entries")).send().await.unwrap();
-    assert_eq!(answer.status(), 405);
-    assert!(answer.headers()["allow"].to_str().unwrap().contains("GET"));
-    assert_eq!(answer.headers()["content-type"], "application/problem+json");
-    assert_eq!(answer.json::<Value>().await.unwrap()["code"], "WAL_METHOD_NOT_ALLOWED");
+    let answer = gateway.client.ask(Method::POST, gateway.url("/v1/entries")).await.unwrap();
+    assert_eq!(answer.status, 405);
+    assert!(answer.headers["allow"].to_str().unwrap().contains("GET"));
+    assert_eq!(answer.headers["content-type"], "application/problem+json");
+    assert_eq!(answer.json::<Value>()["code"], "WAL_METHOD_NOT_ALLOWED");
 }
 
 #[tokio::test]
@@ -303,8 +304,8 @@ async fn a_store_that_is_away_is_told_with_when_to_ask_again() {
         format!("/v1/entries?namespace=orders&{HOUR}"),
     ] {
         let answer = gateway.get(&path).await;
-        assert_eq!((answer.status().as_u16(), &answer.headers()["retry-after"]), (503, &"1".parse().unwrap()));
-        let problem: Value = answer.json().await.unwrap();
+        assert_eq!((answer.status.as_u16(), &answer.headers["retry-after"]), (503, &"1".parse().unwrap()));
+        let problem: Value = answer.json();
         assert_eq!((&problem["code"], &problem["retryable"]), (&json!("WAL_STORE_UNAVAILABLE"), &json!(true)));
         assert!(problem["detail"].as_str().unwrap().contains("down for a moment"));
     }
@@ -323,7 +324,7 @@ async fn answers_are_not_to_be_cached() {
     let gateway = serve(MemoryStore::of([entry.clone()])).await;
     let answer = gateway.get(&format!("/v1/entries/{}", entry.log_id)).await;
     assert_eq!(
-        (&answer.headers()["cache-control"], &answer.headers()["content-type"]),
+        (&answer.headers["cache-control"], &answer.headers["content-type"]),
         (&"no-store".parse().unwrap(), &"application/json".parse().unwrap())
     );
 }
@@ -342,14 +343,14 @@ async fn a_stop_closes_the_port_even_with_a_client_that_only_sits_there() {
 async fn a_stop_lets_a_request_under_way_finish() {
     let (entry, hold) = (Entries::new("orders").make(|_| {}), Arc::new(Hold::default()));
     let gateway = serve(MemoryStore::of([entry.clone()]).held(&hold)).await;
-    let asked = gateway.client.get(gateway.url(&format!("/v1/entries/{}", entry.log_id))).send();
+    let asked = gateway.client.ask(Method::GET, gateway.url(&format!("/v1/entries/{}", entry.log_id)));
     let asked = tokio::spawn(asked);
     hold.asked.notified().await;
 
     let stopping = tokio::spawn(gateway.stop());
     hold.go_on.notify_one();
 
-    assert_eq!(asked.await.unwrap().unwrap().status(), 200);
+    assert_eq!(asked.await.unwrap().unwrap().status, 200);
     stopping.await.unwrap();
 }
 

@@ -23,6 +23,8 @@ use crate::writer::{StoreWatch, Writer};
 
 /// How old the poll thread's last sign of life may be: half of librdkafka's `max.poll.interval.ms`.
 const HEARTBEAT: Duration = Duration::from_secs(30);
+/// What the metadata of a committed offset begin with. Stored, keep stable.
+const STORE: &str = "store=";
 /// How long brokers that do not answer at a start are left alone.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
@@ -202,10 +204,12 @@ impl Service {
         })?;
         offsets::decide(group, &facts).map_err(|lost| Error::Offsets(lost.to_string()))?;
         let own = offset_metadata(&*self.store);
-        match facts.into_iter().map(|fact| fact.metadata).find(|metadata| !metadata.is_empty() && *metadata != own) {
-            None => Ok(()),
-            Some(found) => Err(Error::OtherStore { group: group.to_owned(), found, own }),
-        }
+        let Some(other) = facts.into_iter().map(|fact| fact.metadata).find(|found| !found.is_empty() && *found != own)
+        else {
+            return Ok(());
+        };
+        let found = other.strip_prefix(STORE).unwrap_or(&other).to_owned();
+        Err(Error::OtherStore { group: group.to_owned(), found, own: self.store.id().to_string() })
     }
 
     fn lanes(&self) -> Vec<(Topic, u8)> {
@@ -217,7 +221,7 @@ impl Service {
 
 /// What stands beside every committed offset: whose entries the records before it became.
 fn offset_metadata(store: &dyn EntryStore) -> String {
-    format!("store={}", store.id())
+    format!("{STORE}{}", store.id())
 }
 
 /// The brokers themselves.

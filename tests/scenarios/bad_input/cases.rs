@@ -199,7 +199,7 @@ fn payloads(world: &World) -> Vec<Case> {
             &deep,
         ),
         delivered("NUL, lone surrogates and huge numbers in a payload", world.request(odd, ""), odd),
-        delivered("bytes that are no text", world.event("bytes", &[0, 0xff, 0xfe]), &[0, 0xff, 0xfe]),
+        delivered("bytes that are no text", world.event("bytes", &[0, 0xff, 0xfe]), [0, 0xff, 0xfe]),
         delivered("a payload of 0 bytes", world.event("0 bytes", b""), b""),
         delivered("an event without a value", no_value, b""),
         delivered("the largest payload", world.event("largest", &largest), &largest),

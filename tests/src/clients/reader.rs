@@ -1,6 +1,7 @@
 //! Reading topics from the start, outside any group, and asking what a group has committed.
 
 use std::collections::BTreeMap;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -142,6 +143,18 @@ pub fn read_until(
     records
 }
 
+/// How many records the group has not read of a topic that takes no transactions: what lies between its offsets and the end.
+#[track_caller]
+pub fn lag(bootstrap: &str, group: &str, topic: &str) -> i64 {
+    let places = committed(bootstrap, group, topic);
+    let observer = reader(bootstrap, Isolation::ReadUncommitted);
+    let behind = |place: Committed| {
+        let (_, end) = watermarks(&observer, topic, place.partition);
+        end - place.offset.unwrap_or(0)
+    };
+    places.into_iter().map(behind).sum()
+}
+
 /// What `group` has committed, for every partition of `topic`.
 #[track_caller]
 pub fn committed(bootstrap: &str, group: &str, topic: &str) -> Vec<Committed> {
@@ -191,16 +204,24 @@ fn partitions(consumer: &BaseConsumer, topic: &str) -> Vec<i32> {
 /// The end offsets of the partitions that are not empty, as the consumer's isolation sees them.
 #[track_caller]
 fn unread_ends(consumer: &BaseConsumer, topic: &str) -> BTreeMap<i32, i64> {
-    let mut ends = BTreeMap::new();
-    for partition in partitions(consumer, topic) {
-        let range = consumer.fetch_watermarks(topic, partition, REQUEST_LIMIT);
-        let (start, end) =
-            range.unwrap_or_else(|error| panic!("failed to ask for the end of {topic}/{partition}: {error}"));
-        if start < end {
-            ends.insert(partition, end);
+    let range = |partition| (partition, watermarks(consumer, topic, partition));
+    let ranges = partitions(consumer, topic).into_iter().map(range);
+    ranges.filter(|(_, (start, end))| start < end).map(|(partition, (_, end))| (partition, end)).collect()
+}
+
+/// First and next offset of a partition. A broker that has just come back may not lead it yet, so this asks again for a while.
+#[track_caller]
+fn watermarks(consumer: &BaseConsumer, topic: &str, partition: i32) -> (i64, i64) {
+    let deadline = Instant::now() + REQUEST_LIMIT;
+    loop {
+        match consumer.fetch_watermarks(topic, partition, REQUEST_LIMIT) {
+            Ok(range) => return range,
+            Err(error) if Instant::now() >= deadline => {
+                panic!("failed to ask for the end of {topic}/{partition}: {error}")
+            }
+            Err(_) => thread::sleep(POLL_LIMIT),
         }
     }
-    ends
 }
 
 #[track_caller]

@@ -1,13 +1,18 @@
 //! A gateway on a port of its own, entries to put into its store, and stores that fail.
 
+#[path = "../../src/test_client.rs"]
+mod test_client;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use axum::http::Method;
 use bytes::Bytes;
 use serde_json::Value;
+use test_client::{Answer, Client};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -196,7 +201,7 @@ impl EntryStore for Faulty {
 /// A gateway that serves, and a client of it.
 pub struct Serving {
     pub address: SocketAddr,
-    pub client: reqwest::Client,
+    pub client: Client,
     stop: oneshot::Sender<()>,
     running: JoinHandle<Result<(), wal_gateway::Error>>,
 }
@@ -208,7 +213,7 @@ pub async fn serve(store: impl EntryStore + 'static) -> Serving {
     let running = tokio::spawn(gateway.run(async {
         let _ = stopped.await;
     }));
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let client = Client::new();
     Serving { address, client, stop, running }
 }
 
@@ -217,13 +222,13 @@ impl Serving {
         format!("http://{}{path}", self.address)
     }
 
-    pub async fn get(&self, path: &str) -> reqwest::Response {
-        self.client.get(self.url(path)).send().await.unwrap()
+    pub async fn get(&self, path: &str) -> Answer {
+        self.client.ask(Method::GET, self.url(path)).await.unwrap()
     }
 
     pub async fn text(&self, path: &str) -> String {
         let answer = self.get(path).await;
-        let (status, text) = (answer.status(), answer.text().await.unwrap());
+        let (status, text) = (answer.status, answer.text());
         assert_eq!(status, 200, "{path}: {text}");
         text
     }
@@ -235,9 +240,9 @@ impl Serving {
     /// The problem at this path, checked for what every problem has.
     pub async fn problem(&self, path: &str, status: u16) -> Value {
         let answer = self.get(path).await;
-        assert_eq!(answer.status().as_u16(), status, "{path}");
-        assert_eq!(answer.headers()["content-type"], "application/problem+json");
-        let problem: Value = answer.json().await.unwrap();
+        assert_eq!(answer.status.as_u16(), status, "{path}");
+        assert_eq!(answer.headers["content-type"], "application/problem+json");
+        let problem: Value = answer.json();
         for member in ["type", "title", "status", "detail", "code", "retryable"] {
             assert!(!problem[member].is_null(), "{member} is missing: {problem}");
         }
