@@ -122,7 +122,7 @@ mod tests {
             bootstrap: bootstrap.into(),
             is_embedded: true,
             gateway: gateway.into(),
-            folder: Some(Path::new("/home/ada/.wal")),
+            folder: Some(Path::new("/var/lib/wal")),
             ready_after: Duration::from_millis(4321),
         }
     }
@@ -133,7 +133,7 @@ mod tests {
         let widths: Vec<_> =
             text.lines().take_while(|line| !line.is_empty()).map(|line| line.chars().count()).collect();
         assert!(widths.iter().all(|width| *width == widths[0] && *width <= 80), "{text}");
-        assert!(text.contains("ready after 4.3 s") && text.contains("/home/ada/.wal"));
+        assert!(text.contains("ready after 4.3 s") && text.contains("/var/lib/wal"));
     }
 
     #[test]
