@@ -154,7 +154,7 @@ impl<'a> EntryView<'a> {
             round: state.standing.round,
             attempt: state.standing.attempt,
             attempts: state.history.values().map(AttemptView::of).collect(),
-            batch: entry.batch,
+            batch: entry.batch.clone(),
             origin: Origin {
                 topic: &entry.origin.topic,
                 partition: entry.origin.partition,

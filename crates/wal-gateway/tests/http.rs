@@ -174,7 +174,7 @@ async fn a_request_is_found_by_its_id_with_all_members_of_its_batch() {
         .map(|index| {
             entries.make(|entry| {
                 entry.request_id = Some(request_id.clone());
-                entry.batch = Some(BatchPlace { index, count: 3 });
+                entry.batch = Some(BatchPlace { index, count: 3, default_target: None });
             })
         })
         .collect();
@@ -199,7 +199,7 @@ async fn an_operation_is_found_by_its_idempotency_key_with_all_members_of_its_ba
     let batch: Vec<Entry> = (1..3)
         .map(|index| {
             entries.identified("k-1", index, |entry| {
-                entry.batch = Some(BatchPlace { index, count: 3 });
+                entry.batch = Some(BatchPlace { index, count: 3, default_target: None });
             })
         })
         .collect();

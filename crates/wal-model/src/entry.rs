@@ -37,12 +37,16 @@ impl Answers {
 }
 
 /// The place of an entry in the batch it was written with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct BatchPlace {
     /// From 0.
     pub index: u32,
     /// How many entries the batch has.
     pub count: u32,
+    /// The target that the policy named for members without one when the batch was first stored: whoever completes a half-stored
+    /// batch uses it again. `None` where every member names its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_target: Option<Topic>,
 }
 
 /// One operation in the log.

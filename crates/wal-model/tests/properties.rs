@@ -491,7 +491,7 @@ fn any_entry() -> impl Strategy<Value = Entry> {
             request_hash: ContentHash::of(&payload),
             payload,
             headers,
-            batch: Some(BatchPlace { index: 0, count: 1 }),
+            batch: Some(BatchPlace { index: 0, count: 1, default_target: None }),
             origin: Coordinates {
                 cluster: Arc::from("cluster"),
                 topic: Topic::parse("wal.ingress").unwrap(),

@@ -157,7 +157,7 @@ pub(crate) fn encode_content(entry: &Entry, copy: ReadableCopy) -> String {
         ordering_key_base64: ordering_key.base64,
         headers: entry.headers.iter().map(HeaderField::of).collect(),
         request_hash: entry.request_hash,
-        batch: entry.batch,
+        batch: entry.batch.clone(),
         origin: entry.origin.clone(),
         deliver_at: entry.deliver_at,
     })

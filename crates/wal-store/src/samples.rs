@@ -116,7 +116,7 @@ pub fn full_entry(name: &str) -> Entry {
             Header { name: bytes(b"null"), value: None },
             Header { name: bytes(b""), value: Some(bytes(b"")) },
         ],
-        batch: Some(BatchPlace { index: 2, count: 1000 }),
+        batch: Some(BatchPlace { index: 2, count: 1000, default_target: None }),
         ..entry(name)
     }
 }

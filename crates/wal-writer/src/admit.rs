@@ -75,17 +75,19 @@ fn wanted(record: &InRecord, request: Request, written_at: Timestamp, policy: &P
     let key = |index: u32| EntryKey::of(request.tenant.as_ref(), scope, &request.identity, index);
     let is_batch = matches!(request.writes, Writes::Batch(_));
     let count = u32::try_from(writes.len()).expect("a batch has at most 1000 entries");
+    let needs_default = writes.iter().any(|write| write.target.is_none());
+    let default_target = policy.target.clone().filter(|_| needs_default);
     let mut objection = None;
     let mut entries = Vec::with_capacity(writes.len());
     for (index, write) in (0..count).zip(writes) {
-        let place = is_batch.then_some(BatchPlace { index, count });
+        let place = is_batch.then(|| BatchPlace { index, count, default_target: default_target.clone() });
         match target(write, policy, topics) {
             Ok(target) => {
                 let log_id = LogId::new(write.namespace.clone(), written_at, key(index));
                 entries.push(entry(record, &request, write, log_id, target, place, policy));
             }
             Err(refusal) => {
-                let prefix = place.map_or(String::new(), |place| format!("entry {}: ", place.index));
+                let prefix = place.as_ref().map_or(String::new(), |place| format!("entry {}: ", place.index));
                 objection.get_or_insert(Refusal::new(refusal.code, format_args!("{prefix}{}", refusal.message)));
             }
         }

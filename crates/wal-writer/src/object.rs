@@ -98,7 +98,7 @@ fn entry_objection(entry: &Entry, shapes: &Shapes, ingress_limit: usize) -> Opti
 
 /// Which entry of a batch is meant.
 fn named(entry: &Entry, refusal: &Refusal) -> Refusal {
-    match entry.batch {
+    match &entry.batch {
         Some(place) => Refusal::new(refusal.code, format_args!("entry {}: {}", place.index, refusal.message)),
         None => refusal.clone(),
     }

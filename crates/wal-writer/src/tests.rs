@@ -308,6 +308,25 @@ async fn a_repeat_completes_a_half_stored_batch_and_delivers_what_it_stored() {
 }
 
 #[tokio::test]
+async fn a_half_stored_batch_is_completed_under_the_target_that_its_policy_named_then() {
+    let text = json!({"request_id": "b", "entries": [
+        {"namespace": "orders", "payload": {"number": 1}},
+        {"namespace": "orders", "payload": {"number": 2}},
+    ]});
+    let written = || record(0, text.to_string());
+    let mut before = bench();
+    before.writer.policy.target = Some(Topic::parse("shop").unwrap());
+    let whole = before.handle(vec![written()]).await;
+    let head = before.stored(receipts(&whole)[0]["log_ids"][0].as_str().unwrap()).await;
+    for target_now in [None, Some(Topic::parse("elsewhere").unwrap())] {
+        let mut after = bench();
+        after.writer.policy.target = target_now;
+        after.writer.store.insert(&[head.clone()]).await.unwrap();
+        assert_eq!(after.handle(vec![written()]).await, whole);
+    }
+}
+
+#[tokio::test]
 async fn of_two_batches_with_one_identity_only_one_is_stored() {
     let bench = bench();
     let outputs = bench.handle(vec![record(0, batch(&[1, 2, 3])), record(1, batch(&[1, 2, 4]))]).await;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{debug, error, info, warn};
-use wal_model::record::OutRecord;
+use wal_model::record::{InRecord, OutRecord};
 use wal_model::request;
 use wal_model::seal::Keyring;
 use wal_model::topics::Topics;
@@ -50,20 +50,13 @@ pub(crate) struct Writer<B> {
 
 impl<B: Brokers> Handler for Writer<B> {
     async fn handle(&self, batch: &Batch) -> Result<Vec<OutRecord>, CannotGoOn> {
-        let mut cases: Vec<Case> = batch
-            .records
-            .iter()
-            .map(|record| {
-                let decoded = request::decode(record, &self.policy.correlation_fields);
-                admit::case(record, decoded, &self.policy, &self.topics)
-            })
-            .collect();
+        let mut cases: Vec<Case> = batch.records.iter().map(|record| self.case(record, &self.policy)).collect();
         let mut shapes = self.shapes(&cases).await;
         for case in &mut cases {
             object::object(case, &shapes, &self.config.reply_topics, &self.topics);
         }
         failpoint::hit("before-persist");
-        let settled = self.settle(&cases).await?;
+        let settled = self.settle(&batch.records, &mut cases).await?;
         failpoint::hit("after-persist");
         loop {
             self.look_up_stored(&settled, &mut shapes).await;
@@ -118,12 +111,32 @@ impl<B: Brokers> Writer<B> {
         }
     }
 
+    fn case(&self, record: &InRecord, policy: &Policy) -> Case {
+        admit::case(record, request::decode(record, &policy.correlation_fields), policy, &self.topics)
+    }
+
     /// Stores what is new, and tells for each case what the store holds of it.
-    async fn settle(&self, cases: &[Case]) -> Result<Vec<Settled>, CannotGoOn> {
+    async fn settle(&self, records: &[InRecord], cases: &mut [Case]) -> Result<Vec<Settled>, CannotGoOn> {
         let mut heads = self.settle_heads(cases).await?;
         failpoint::hit("mid-batch");
+        for ((record, case), head) in records.iter().zip(&mut *cases).zip(&heads) {
+            self.keep_default_target(record, case, head);
+        }
         self.settle_members(cases, &mut heads).await?;
         Ok(heads)
+    }
+
+    /// The members of a batch whose first is stored already go where the policy of that time sent those without a target.
+    fn keep_default_target(&self, record: &InRecord, case: &mut Case, head: &Settled) {
+        let (Wish::Write(wanted), Settled::Stored(stored)) = (&mut case.wish, head) else { return };
+        let default = stored[0].batch.as_ref().and_then(|place| place.default_target.as_ref());
+        if default.is_none() || default == self.policy.target.as_ref() {
+            return;
+        }
+        let then = Policy { target: default.cloned(), ..self.policy.clone() };
+        if let Wish::Write(remade) = self.case(record, &then).wish {
+            wanted.entries = remade.entries;
+        }
     }
 
     /// Singles and first members. Of a batch the first member decides whose the identity is, so it is on disk before the others.
@@ -180,7 +193,7 @@ impl<B: Brokers> Writer<B> {
                 let member = match wanted.has_entries() {
                     true => inserted.next().expect("the store answers for each entry"),
                     false => found.next().expect("the store answers for each key").ok_or_else(|| {
-                        // Its first member is stored under a policy that named a target, and now none is named.
+                        // A target became one of the log's own, by another prefix: nothing may ever be sent there.
                         error!(%key, "a half-stored batch cannot be completed under the present policy");
                         wanted.objection.clone().expect("entries are left out only with an objection")
                     }),

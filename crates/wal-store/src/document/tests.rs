@@ -155,7 +155,7 @@ fn any_entry() -> impl Strategy<Value = Entry> {
             answers: if is_answered { Answers::Expected } else { Answers::None },
             tenant: tenant.and_then(|tenant| Tenant::parse(&tenant).ok()),
             request_hash: ContentHash::of(&payload),
-            batch: batch.map(|(index, count)| BatchPlace { index, count }),
+            batch: batch.map(|(index, count)| BatchPlace { index, count, default_target: None }),
             user,
             operation,
             correlation_id,
