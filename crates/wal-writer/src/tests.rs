@@ -321,7 +321,7 @@ async fn a_half_stored_batch_is_completed_under_the_target_that_its_policy_named
     for target_now in [None, Some(Topic::parse("elsewhere").unwrap())] {
         let mut after = bench();
         after.writer.policy.target = target_now;
-        after.writer.store.insert(&[head.clone()]).await.unwrap();
+        after.writer.store.insert(std::slice::from_ref(&head)).await.unwrap();
         assert_eq!(after.handle(vec![written()]).await, whole);
     }
 }
