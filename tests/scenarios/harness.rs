@@ -237,7 +237,7 @@ fn a_black_hole_holds_bytes_back_and_a_cut_ends_connections() {
 
 #[test]
 fn a_process_shows_its_lines_and_its_exit() {
-    let script = "echo ready; echo \"got $NAME\" >&2; trap 'echo bye; exit 3' TERM; while :; do sleep 0.01; done";
+    let script = "trap 'echo bye; exit 3' TERM; echo ready; echo \"got $NAME\" >&2; while :; do sleep 0.01; done";
     let shell = sh(script, &[("NAME", "it")]);
 
     assert_eq!(shell.wait_for_line("ready", SOON), "ready");
