@@ -69,7 +69,8 @@ impl Process {
         for key in inherited.filter(|key| key.to_string_lossy().starts_with("WAL_")) {
             command.env_remove(key);
         }
-        command.args(args).envs(env.iter().copied());
+        // A backtrace of an error that is returned, not panicked with, would leave no room for its words among the last lines.
+        command.env("RUST_LIB_BACKTRACE", "0").args(args).envs(env.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
 
         let mut child = children::spawn(command)

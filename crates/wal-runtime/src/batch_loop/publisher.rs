@@ -25,8 +25,10 @@ const INIT_TIMEOUT: Duration = Duration::from_secs(30);
 const HANG: Duration = Duration::from_secs(60);
 /// How long the local queue may stay full before the broker counts as gone.
 const QUEUE_FULL: Duration = Duration::from_secs(20);
-/// Being fenced once is a transaction that timed out while this process stood still; again within this time is a sibling.
+/// A sibling is fenced back and fences again within this time; anything rarer is an accident.
 const FENCED_AGAIN: Duration = Duration::from_secs(60);
+/// What a transaction may last where the configuration does not say: librdkafka's default.
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Why a batch was not committed.
 #[derive(Debug, thiserror::Error)]
@@ -73,13 +75,17 @@ pub(crate) struct Publisher {
     offset_metadata: String,
     producer: Option<Arc<ThreadedProducer<Context>>>,
     watchdog: Watchdog,
+    transaction_timeout: Duration,
     fenced_at: Option<Instant>,
 }
 
 impl Publisher {
     pub(crate) fn new(config: ClientConfig, offset_metadata: String, watchdog: Watchdog) -> Publisher {
         let transactional_id = config.get("transactional.id").unwrap_or_default().to_owned();
-        Publisher { config, transactional_id, offset_metadata, producer: None, watchdog, fenced_at: None }
+        let timeout = config.get("transaction.timeout.ms").and_then(|millis| millis.parse().ok());
+        let transaction_timeout = timeout.map_or(TRANSACTION_TIMEOUT, Duration::from_millis);
+        let (producer, fenced_at) = (None, None);
+        Publisher { config, transactional_id, offset_metadata, producer, watchdog, transaction_timeout, fenced_at }
     }
 
     /// Makes sure there is a producer whose older transactions are over. Committed offsets read after this are final.
@@ -118,6 +124,7 @@ impl Publisher {
         self.ready()?;
         let producer = Arc::clone(self.producer.as_ref().expect("ready() just made sure"));
         producer.context().undelivered.lock().expect("nothing panics while it is held").take();
+        let begun = Instant::now();
         let result = self.transact(&producer, records, next, metadata, is_held);
         let result = result.map_err(|failed| {
             let undelivered = producer.context().undelivered.lock().expect("nothing panics while it is held").take();
@@ -133,7 +140,7 @@ impl Publisher {
                 self.forget();
                 Err(Unpublished::Again(why + &undelivered))
             }
-            Err((Failed::Fenced(why), _)) => self.fenced(why),
+            Err((Failed::Fenced(why), _)) => self.fenced(why, begun.elapsed()),
         }
     }
 
@@ -188,8 +195,12 @@ impl Publisher {
         }
     }
 
-    fn fenced(&mut self, why: String) -> Result<(), Unpublished> {
+    /// The broker fences a producer whose transaction was open for too long, and one whose transactional id another has taken.
+    fn fenced(&mut self, why: String, open_for: Duration) -> Result<(), Unpublished> {
         self.forget();
+        if open_for >= self.transaction_timeout {
+            return Err(Unpublished::Again(why));
+        }
         let now = Instant::now();
         let is_sibling = self.fenced_at.is_some_and(|before| now.duration_since(before) < FENCED_AGAIN);
         self.fenced_at = Some(now);
@@ -269,5 +280,33 @@ fn send(producer: &ThreadedProducer<Context>, record: &OutRecord) -> Result<(), 
             }
             Err((error, _)) => return Err(Failed::Abort(format!("a record for {}: {error}", record.topic))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn publisher() -> Publisher {
+        let mut config = ClientConfig::new();
+        config.set("transactional.id", "wal.writer-0").set("transaction.timeout.ms", "10000");
+        Publisher::new(config, String::new(), Watchdog::start(|_| {}).unwrap())
+    }
+
+    #[test]
+    fn who_stands_still_for_too_long_again_and_again_is_no_twin() {
+        let mut publisher = publisher();
+        for _ in 0..3 {
+            let fenced = publisher.fenced("fenced".to_owned(), Duration::from_secs(10));
+            assert!(matches!(fenced, Err(Unpublished::Again(_))));
+        }
+    }
+
+    #[test]
+    fn fenced_twice_in_the_middle_of_a_transaction_is_a_twin() {
+        let mut publisher = publisher();
+        let open_for = Duration::from_millis(20);
+        assert!(matches!(publisher.fenced("fenced".to_owned(), open_for), Err(Unpublished::Again(_))));
+        assert!(matches!(publisher.fenced("fenced".to_owned(), open_for), Err(Unpublished::Fatal(_))));
     }
 }

@@ -358,6 +358,9 @@ impl Source {
     pub(crate) fn rewind(&mut self) -> Result<Result<(), String>, Unreadable> {
         let context = self.consumer.context();
         let held: Vec<Partition> = self.queues.keys().cloned().collect();
+        if held.is_empty() {
+            return Ok(Ok(()));
+        }
         let positions = match positions(&self.consumer, &context.group, &context.topics, &held) {
             Ok(positions) => positions,
             Err(Unplaced::Unanswered(why)) => return Ok(Err(why)),
