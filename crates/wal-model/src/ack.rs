@@ -37,7 +37,7 @@ pub enum NotAnAck {
 impl Ack {
     /// The record that carries the event to `topic`.
     pub fn encode(&self, topic: Topic, keyring: &Keyring) -> OutRecord {
-        let Event { id, round, round_first, deadline, attempt, at, outcome, failure } = &self.event;
+        let Event { id, round, round_first, deadline, attempt, at, delivered_at, outcome, failure } = &self.event;
         let (reason, next_attempt_at) = match outcome {
             Outcome::Failed { reason } => (Some(reason.as_str().into()), None),
             Outcome::Retrying { next_attempt_at } => (None, Some(next_attempt_at.to_string())),
@@ -54,6 +54,7 @@ impl Ack {
             deadline: deadline.to_string(),
             at: at.to_string(),
             event_id: id.to_string(),
+            delivered_at: delivered_at.map(|at| at.to_string()),
             next_attempt_at,
             error_code: failure.as_ref().map(|failure| failure.code.as_str().into()),
             error: failure.as_ref().map(|failure| failure.message.as_str().into()),
@@ -97,6 +98,7 @@ impl Ack {
             deadline: time(&json.deadline)?,
             attempt: json.attempt,
             at: time(&json.at)?,
+            delivered_at: json.delivered_at.as_deref().map(time).transpose()?,
             outcome: outcome(&json, time)?,
             failure: json.error_code.as_ref().map(|code| Failure {
                 code: code.clone().into_owned(),

@@ -97,6 +97,30 @@ codes! {
     Expired = "WAL_EXPIRED", Useless, 410;
     /// The entry is stored, but its target does not exist any more.
     Undeliverable = "WAL_UNDELIVERABLE", Useless, 410;
+    /// Every allowed retry failed.
+    Exhausted = "WAL_RETRIES_EXHAUSTED", Useless, 410;
+    /// A consumer said that retrying cannot help.
+    Rejected = "WAL_REJECTED", Useless, 410;
+    /// Somebody cancelled the entry.
+    Cancelled = "WAL_CANCELLED", Useless, 410;
+    /// A first delivery is wanted at or after the entry's own deadline, or later than delay topics keep anything.
+    DeliveryTooLate = "WAL_DELIVERY_TOO_LATE", Useless, 400;
+    /// The record echoes no delivery of the log: a header that every delivery has is missing or cannot be read.
+    AnswerInvalid = "WAL_ANSWER_INVALID", Useless, 400;
+    /// The answer stands on a topic where answers of its kind are not taken.
+    AnswerMisplaced = "WAL_ANSWER_MISPLACED", Useless, 400;
+    /// The seal is missing, was made with a key that is not known (any more), or does not fit.
+    SealInvalid = "WAL_SEAL_INVALID", Useless, 403;
+    /// The attempt lies beyond what its round allows.
+    AttemptInvalid = "WAL_ATTEMPT_INVALID", Useless, 409;
+    /// A status event speaks of an entry that is not in the store.
+    AckUnknownEntry = "WAL_ACK_UNKNOWN_ENTRY", Useless, 404;
+    /// A record of a delay topic is none that the log parked there.
+    ParkedInvalid = "WAL_PARKED_INVALID", Useless, 400;
+    /// The entry is finished, so there is nothing left to cancel or to answer.
+    EntryFinished = "WAL_ENTRY_FINISHED", Useless, 409;
+    /// The attempt has been answered already; the next one is scheduled.
+    AttemptAnswered = "WAL_ATTEMPT_ANSWERED", Useless, 409;
     /// No entry has this id. It may come to be: ask again, or send the request again to be sure.
     EntryNotFound = "WAL_ENTRY_NOT_FOUND", Helps, 404;
     /// A query parameter is missing or makes no sense.

@@ -113,8 +113,34 @@ impl Delivery {
 
     /// The record that carries this delivery, sealed.
     pub fn encode(&self, sent: Timestamp, keyring: &Keyring) -> OutRecord {
+        self.encode_as(sent, keyring, Copy::First)
+    }
+
+    /// The record that carries a replayed copy of this delivery to `topic`: the seal says that it is one.
+    pub fn encode_replay(&self, sent: Timestamp, keyring: &Keyring, topic: Topic) -> OutRecord {
+        OutRecord { topic, ..self.encode_as(sent, keyring, Copy::Replay) }
+    }
+
+    fn encode_as(&self, sent: Timestamp, keyring: &Keyring, copy: Copy) -> OutRecord {
         let hash = ContentHash::of(&self.payload);
-        let mut headers = Headers(Vec::with_capacity(24 + self.headers.len()));
+        let mut headers = self.headers_of(hash, Some(sent));
+        if copy == Copy::Replay {
+            headers.push(Header::new(wire::CE_WALREPLAY, "true"));
+        }
+        headers.push(Header::new(wire::CE_WALSEAL, keyring.sign(self.sealed(hash, copy))));
+        headers.extend(self.headers.iter().cloned());
+        OutRecord {
+            topic: self.target.clone(),
+            partition: None,
+            key: self.ordering_key.clone(),
+            value: Some(self.payload.clone()),
+            headers,
+        }
+    }
+
+    /// All headers of our own but the seal; what waits was not sent yet.
+    pub(crate) fn headers_of(&self, hash: ContentHash, sent: Option<Timestamp>) -> Vec<Header> {
+        let mut headers = Headers(Vec::with_capacity(28 + self.headers.len()));
         headers.add(wire::CE_SPECVERSION, wire::SPEC_VERSION);
         headers.add(wire::CE_ID, self.log_id.to_string());
         headers.add(wire::CE_SOURCE, source(self.log_id.namespace()));
@@ -133,29 +159,29 @@ impl Delivery {
         headers.add(wire::CE_WALROUNDFIRST, self.round_first.to_string());
         headers.add(wire::CE_WALRETRIES, self.retry_count.to_string());
         headers.add(wire::CE_WALANSWERS, self.answers.as_str());
-        headers.add(wire::CE_WALSENT, sent.to_string());
+        headers.maybe(wire::CE_WALSENT, sent.map(|sent| sent.to_string()).as_deref());
         headers.add(wire::CE_WALDELAY, self.delay.to_string());
         headers.add(wire::CE_WALBACKOFF, self.backoff.as_str());
         headers.add(wire::CE_WALPRIORITY, self.priority.as_str());
         headers.add(wire::CE_WALHASH, hash);
-        headers.add(wire::CE_WALSEAL, keyring.sign(self.sealed(hash)));
-        headers.0.extend(self.headers.iter().cloned());
-        OutRecord {
-            topic: self.target.clone(),
-            partition: None,
-            key: self.ordering_key.clone(),
-            value: Some(self.payload.clone()),
-            headers: headers.0,
-        }
+        headers.0
     }
 
     /// Reads a record of a target. The seal is not looked at: only our services hold the keys, see [`Delivery::verify`].
     pub fn decode(record: &InRecord) -> Result<Received, NotADelivery> {
-        let read = Reader(&record.headers);
-        let payload = record.value.clone().unwrap_or_default();
-        if read.parsed(wire::CE_WALHASH, ContentHash::parse)? != ContentHash::of(&payload) {
+        let (delivery, hash, sent) = Delivery::read(&record.headers, record.value.clone().unwrap_or_default())?;
+        if hash != ContentHash::of(&delivery.payload) {
             return Err(NotADelivery::OtherPayload);
         }
+        Ok(Received { delivery, sent: sent.ok_or(NotADelivery::Missing(wire::CE_WALSENT))? })
+    }
+
+    /// Reads what headers say of a delivery; with the payload's hash and, where it was published, when.
+    pub(crate) fn read(
+        headers: &[Header],
+        payload: Bytes,
+    ) -> Result<(Delivery, ContentHash, Option<Timestamp>), NotADelivery> {
+        let read = Reader(headers);
         let delivery = Delivery {
             log_id: read.required(wire::CE_ID)?,
             target: read.required(wire::CE_WALTARGET)?,
@@ -176,18 +202,65 @@ impl Delivery {
             payload,
             headers: read.callers(),
         };
-        Ok(Received { delivery, sent: read.required(wire::CE_WALSENT)? })
+        Ok((delivery, read.parsed(wire::CE_WALHASH, ContentHash::parse)?, read.optional(wire::CE_WALSENT)?))
+    }
+
+    /// The next attempt of the same round.
+    #[must_use]
+    pub fn next_attempt(self) -> Delivery {
+        Delivery { attempt: self.attempt.saturating_add(1), ..self }
+    }
+
+    /// The lifecycle it travels with; how long the round lives is in its deadline.
+    pub fn delay_before_next(&self) -> std::time::Duration {
+        let lifecycle = crate::lifecycle::Lifecycle {
+            retry_count: self.retry_count,
+            delay: self.delay,
+            backoff: self.backoff,
+            priority: self.priority,
+            ..crate::lifecycle::Lifecycle::default()
+        };
+        lifecycle.delay_before(self.attempt_of_round())
+    }
+
+    /// Which attempt of its round it is, from 1.
+    pub fn attempt_of_round(&self) -> u32 {
+        self.attempt.saturating_sub(self.round_first).saturating_add(1)
     }
 
     /// Whether a seal was made for this delivery by one of our keys.
     pub fn verify(&self, seal: Option<&str>, keyring: &Keyring) -> Result<(), Broken> {
-        keyring.verify(seal, self.sealed(ContentHash::of(&self.payload)))
+        self.verify_with(seal, ContentHash::of(&self.payload), false, keyring)
+    }
+
+    /// The same where the payload is known by its hash only.
+    pub(crate) fn verify_with(
+        &self,
+        seal: Option<&str>,
+        hash: ContentHash,
+        is_replay: bool,
+        keyring: &Keyring,
+    ) -> Result<(), Broken> {
+        let copy = if is_replay { Copy::Replay } else { Copy::First };
+        keyring.verify(seal, self.sealed(hash, copy))
+    }
+
+    /// What the seal of a parked record covers. Sent, keep stable.
+    pub(crate) fn sealed_parked(&self, hash: ContentHash, due: Timestamp) -> Fields {
+        self.fields("parked-1", hash).number(due.as_millis())
     }
 
     /// What the seal covers. Sent, keep stable.
-    fn sealed(&self, hash: ContentHash) -> Fields {
+    fn sealed(&self, hash: ContentHash, copy: Copy) -> Fields {
+        match copy {
+            Copy::First => self.fields("delivery-1", hash),
+            Copy::Replay => self.fields("replay-1", hash),
+        }
+    }
+
+    fn fields(&self, tag: &str, hash: ContentHash) -> Fields {
         let delay = i64::try_from(self.delay.duration().as_millis()).unwrap_or(i64::MAX);
-        Fields::new("delivery-1")
+        Fields::new(tag)
             .text(&self.log_id.to_string())
             .text(self.tenant.as_ref().map_or("", Tenant::as_str))
             .text(self.target.as_str())
@@ -203,6 +276,13 @@ impl Delivery {
             .number(self.deadline.as_millis())
             .bytes(hash.as_bytes())
     }
+}
+
+/// Whether a delivery is the attempt itself or a copy for replay.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Copy {
+    First,
+    Replay,
 }
 
 /// The `ce_source` of everything that concerns an entry of a namespace.
@@ -237,7 +317,7 @@ impl Headers {
 }
 
 /// Headers being read.
-struct Reader<'a>(&'a [Header]);
+pub(crate) struct Reader<'a>(pub(crate) &'a [Header]);
 
 impl Reader<'_> {
     fn parsed<T>(&self, name: &'static str, parse: impl Fn(&str) -> Option<T>) -> Result<T, NotADelivery> {
@@ -245,7 +325,10 @@ impl Reader<'_> {
         parse(text).ok_or_else(|| NotADelivery::Unreadable { name, why: "not one of the known words".into() })
     }
 
-    fn required<T: std::str::FromStr<Err: fmt::Display>>(&self, name: &'static str) -> Result<T, NotADelivery> {
+    pub(crate) fn required<T: std::str::FromStr<Err: fmt::Display>>(
+        &self,
+        name: &'static str,
+    ) -> Result<T, NotADelivery> {
         self.optional(name)?.ok_or(NotADelivery::Missing(name))
     }
 
@@ -269,5 +352,43 @@ impl Reader<'_> {
     fn callers(&self) -> Vec<Header> {
         let is_callers = |header: &&Header| header.name_str().is_none_or(|name| !wire::is_reserved(name));
         self.0.iter().filter(is_callers).cloned().collect()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A delivery with everything in it.
+    pub(crate) fn delivery() -> Delivery {
+        Delivery {
+            log_id: "wal_orders_20241201T100000000Z_6f7a8598-26c4-5310-a0c0-25bce4910e9f".parse().unwrap(),
+            target: Topic::parse("orders").unwrap(),
+            tenant: Some(Tenant::parse("acme").unwrap()),
+            operation: Some(Id::parse("place").unwrap()),
+            correlation_id: Some(Id::parse("saga_1").unwrap()),
+            attempt: 1,
+            round: 1,
+            round_first: 1,
+            deadline: Timestamp::from_millis(1_733_651_999_000).unwrap(),
+            retry_count: 3,
+            delay: "60".parse().unwrap(),
+            backoff: Backoff::Exponential,
+            priority: Priority::Normal,
+            answers: Answers::Expected,
+            ordering_key: Some(Bytes::from_static(b"k")),
+            content_type: Some("application/json".to_owned()),
+            payload: Bytes::from_static(b"{}"),
+            headers: vec![Header::new("traceparent", "00-1-1-01")],
+        }
+    }
+
+    #[test]
+    fn delays_count_within_the_round() {
+        let of = |attempt, round_first| Delivery { attempt, round_first, ..delivery() }.delay_before_next().as_secs();
+        assert_eq!([of(1, 1), of(2, 1), of(3, 1)], [60, 120, 240]);
+        assert_eq!([of(5, 5), of(6, 5)], [60, 120]);
+        // Nothing sensible, and nothing that panics.
+        assert_eq!(of(1, 5), 60);
     }
 }

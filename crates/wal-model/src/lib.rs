@@ -13,20 +13,26 @@
 //! Parse at the edge, then trust: whoever holds a [`Topic`], a [`Namespace`] or a [`Lifecycle`] holds a valid one.
 
 pub mod ack;
+pub mod answer;
 pub mod audit;
+pub mod cancel;
 pub mod clock;
 pub mod code;
 pub mod dead_letter;
+pub mod delay;
 pub mod delivery;
 pub mod entry;
 mod hash;
 pub mod id;
 pub mod lifecycle;
 pub mod name;
+pub mod parked;
+pub mod partition;
 pub mod receipt;
 pub mod record;
 pub mod request;
 pub mod seal;
+pub mod state_record;
 pub mod status;
 pub mod topics;
 pub mod wire;

@@ -170,6 +170,9 @@ pub struct Event {
     pub attempt: u32,
     /// When it happened, by the clock of who says so.
     pub at: Timestamp,
+    /// When the attempt was published, where whoever says so knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivered_at: Option<Timestamp>,
     /// What happened.
     #[serde(flatten)]
     pub outcome: Outcome,
@@ -182,6 +185,16 @@ pub struct Event {
 type Rank = (bool, u32, bool, u32, Status, Reverse<Option<Reason>>, Reverse<Uuid>);
 
 impl Event {
+    /// What the history keeps of it: no texts, so that an entry stays small however often it is tried.
+    fn brief(&self) -> Event {
+        let outcome = match &self.outcome {
+            Outcome::Completed { .. } => Outcome::Completed { result: None },
+            Outcome::Pending | Outcome::Retrying { .. } | Outcome::Failed { .. } => self.outcome.clone(),
+        };
+        let brief = |failure: &Failure| Failure { code: failure.code.clone(), message: String::new() };
+        Event { outcome, failure: self.failure.as_ref().map(brief), ..self.clone() }
+    }
+
     fn rank(&self) -> Rank {
         let status = self.outcome.status();
         let is_completed = status == Status::Completed;
@@ -196,7 +209,7 @@ impl Event {
 pub struct State {
     /// The greatest event so far.
     pub standing: Event,
-    /// The greatest event of each attempt, by attempt number.
+    /// The greatest event of each attempt, by attempt number, without the texts of results and errors.
     pub history: BTreeMap<u32, Event>,
 }
 
@@ -210,6 +223,7 @@ impl State {
             deadline: written_at.saturating_add(ttl),
             attempt: 1,
             at: written_at,
+            delivered_at: None,
             outcome: Outcome::Pending,
             failure: None,
         };
@@ -221,9 +235,9 @@ impl State {
         if event.outcome != Outcome::Pending {
             match self.history.get_mut(&event.attempt) {
                 Some(known) if known.rank() >= event.rank() => {}
-                Some(known) => *known = event.clone(),
+                Some(known) => *known = event.brief(),
                 None => {
-                    self.history.insert(event.attempt, event.clone());
+                    self.history.insert(event.attempt, event.brief());
                 }
             }
         }
@@ -251,6 +265,14 @@ impl State {
     pub fn retry_count(&self) -> u32 {
         let last = self.history.last_key_value().map_or(1, |(attempt, _)| *attempt);
         last.max(self.standing.attempt).saturating_sub(1)
+    }
+
+    /// When the next attempt is due, if one is scheduled.
+    pub fn next_attempt_at(&self) -> Option<Timestamp> {
+        match self.standing.outcome {
+            Outcome::Retrying { next_attempt_at } => Some(next_attempt_at),
+            Outcome::Pending | Outcome::Failed { .. } | Outcome::Completed { .. } => None,
+        }
     }
 
     /// Whether nothing has happened since the entry was stored.
@@ -293,6 +315,7 @@ mod tests {
                     deadline: Timestamp::from_millis(1000 * i64::from(round)).unwrap(),
                     attempt,
                     at: Timestamp::EPOCH,
+                    delivered_at: None,
                     outcome,
                     failure: None,
                 })
@@ -332,6 +355,7 @@ mod tests {
             deadline,
             attempt,
             at: Timestamp::EPOCH,
+            delivered_at: None,
             outcome,
             failure: None,
         }

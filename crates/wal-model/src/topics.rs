@@ -1,7 +1,11 @@
 //! What the log's own topics are called, under a prefix that is a setting.
 
+use crate::delay::Wait;
 use crate::lifecycle::Priority;
 use crate::name::{Invalid, Namespace, Topic};
+
+/// What stands between the prefix and the wait in the name of a delay topic.
+const DELAY: &str = "delay.";
 
 /// The log's own topics under one prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +48,36 @@ impl Topics {
     /// What happened to entries, and what consumers completed.
     pub fn acks(&self) -> Topic {
         self.named("acks")
+    }
+
+    /// What consumers could not do.
+    pub fn failures(&self) -> Topic {
+        self.named("failures")
+    }
+
+    /// Rounds that are not to be delivered any more.
+    pub fn cancels(&self) -> Topic {
+        self.named("cancels")
+    }
+
+    /// Where each entry stands.
+    pub fn status(&self) -> Topic {
+        self.named("status")
+    }
+
+    /// Where everything waits for the same time.
+    pub fn delay(&self, wait: Wait) -> Topic {
+        self.named(&format!("{DELAY}{wait}"))
+    }
+
+    /// What the name of every delay topic begins with.
+    pub fn delay_prefix(&self) -> String {
+        format!("{}{DELAY}", self.prefix)
+    }
+
+    /// The wait of a delay topic; `None` if the topic is none of ours.
+    pub fn wait_of(&self, topic: &Topic) -> Option<Wait> {
+        topic.as_str().strip_prefix(&self.delay_prefix())?.parse().ok()
     }
 
     /// Who did what.
@@ -92,6 +126,16 @@ mod tests {
             assert!(topics.is_reserved(&topic), "{topic}");
         }
         assert!(!topics.is_reserved(&Topic::parse("walrus.orders").unwrap()));
+    }
+
+    #[test]
+    fn delay_topics_tell_their_wait() {
+        let topics = Topics::new("wal.").unwrap();
+        let wait: Wait = "2m".parse().unwrap();
+        assert_eq!(topics.delay(wait).as_str(), "wal.delay.2m");
+        assert_eq!(topics.wait_of(&topics.delay(wait)), Some(wait));
+        assert_eq!(topics.wait_of(&Topic::parse("wal.delay.120s").unwrap()), None);
+        assert!(topics.is_reserved(&topics.delay(wait)));
     }
 
     #[test]

@@ -97,6 +97,22 @@ headers! {
     CE_WALKEY64 = "ce_walkey64";
     /// The key of the record that became a dead letter, in base64, where the dead letter has another.
     CE_WALRECORDKEY64 = "ce_walrecordkey64";
+    /// Failures: `false` says that retrying cannot help.
+    CE_WALRETRYABLE = "ce_walretryable";
+    /// Failures: the delay that the consumer wishes for, in seconds.
+    CE_WALRETRYAFTER = "ce_walretryafter";
+    /// Present on a delivery that is a replayed copy: answers to it change nothing.
+    CE_WALREPLAY = "ce_walreplay";
+    /// Parked records: when the attempt is due.
+    CE_WALDUE = "ce_waldue";
+    /// Parked records: the clock of the service that parked it.
+    CE_WALPARKEDAT = "ce_walparkedat";
+    /// Parked records: the wait of the delay topic, as its name spells it.
+    CE_WALWAIT = "ce_walwait";
+    /// Parked records: their own seal, which no answer can echo.
+    CE_WALPARKSEAL = "ce_walparkseal";
+    /// An event about an entry that was not found: since when it is tried again.
+    CE_WALUNKNOWNSINCE = "ce_walunknownsince";
     /// A stable error code.
     CE_WALERRORCODE = "ce_walerrorcode";
     /// An error message for people.
@@ -326,11 +342,58 @@ pub(crate) struct StatusJson<'a> {
     pub at: String,
     pub event_id: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivered_at: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_attempt_at: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
     pub error_code: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
     pub error: Option<Cow<'a, str>>,
+}
+
+/// A consumer's answer on `wal.acks`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AnswerJson<'a> {
+    #[serde(borrow)]
+    pub status: Cow<'a, str>,
+    #[serde(default, borrow)]
+    pub result: Option<&'a RawValue>,
+}
+
+/// The state of an entry as it stands in the store, on `wal.status`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct StateJson<'a> {
+    pub log_id: String,
+    #[serde(borrow)]
+    pub namespace: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
+    pub tenant_id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    pub status: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
+    pub reason: Option<Cow<'a, str>>,
+    pub retry_count: u32,
+    pub round: u32,
+    pub attempt: u32,
+    pub deadline: String,
+    pub at: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_attempt_at: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
+    pub result: Option<&'a RawValue>,
+    #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
+    pub error_code: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
+    pub error: Option<Cow<'a, str>>,
+}
+
+/// A round that is not to be delivered any more, on `wal.cancels`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct CancelJson {
+    pub log_id: String,
+    pub round: u32,
+    pub deadline: String,
 }
 
 /// The field of a request that names it, for requests that are wrong in everything else.

@@ -432,6 +432,7 @@ fn event(outcome: Outcome, failure: Option<Failure>) -> Event {
         attempt: 6,
         at: time(WRITTEN_AT + 86_400_001),
         outcome,
+        delivered_at: None,
         failure,
     }
 }

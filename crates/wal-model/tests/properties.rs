@@ -644,7 +644,17 @@ fn any_ack() -> impl Strategy<Value = Ack> {
         |(log_id, tenant, (id, round, round_first, attempt, deadline, at), outcome, failure)| Ack {
             log_id,
             tenant: tenant.map(|tenant| Tenant::parse(&tenant).unwrap()),
-            event: Event { id: Uuid::from_u128(id), round, round_first, deadline, attempt, at, outcome, failure },
+            event: Event {
+                id: Uuid::from_u128(id),
+                round,
+                round_first,
+                deadline,
+                attempt,
+                at,
+                delivered_at: None,
+                outcome,
+                failure,
+            },
         },
     )
 }

@@ -140,6 +140,7 @@ pub fn event_in_round(entry: &Entry, round: u32, attempt: u32, outcome: Outcome)
         attempt,
         at,
         outcome,
+        delivered_at: None,
         failure: (!is_success).then_some(failure),
     }
 }

@@ -133,6 +133,7 @@ impl Press<'_> {
             attempt,
             at: self.now,
             outcome,
+            delivered_at: None,
             failure,
         };
         let ack = Ack { log_id: entry.log_id.clone(), tenant: entry.tenant.clone(), event };

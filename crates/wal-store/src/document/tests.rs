@@ -116,7 +116,17 @@ fn any_event() -> impl Strategy<Value = Event> {
     let numbers = (any::<u128>(), any::<u32>(), any::<u32>(), any::<u32>());
     (numbers, any_time(), any_time(), outcome, failure).prop_map(|(numbers, deadline, at, outcome, failure)| {
         let (id, round, round_first, attempt) = numbers;
-        Event { id: Uuid::from_u128(id), round, round_first, deadline, attempt, at, outcome, failure }
+        Event {
+            id: Uuid::from_u128(id),
+            round,
+            round_first,
+            deadline,
+            attempt,
+            at,
+            delivered_at: None,
+            outcome,
+            failure,
+        }
     })
 }
 
