@@ -17,6 +17,7 @@ pub mod kafka;
 pub mod logs;
 mod native;
 pub mod offsets;
+pub mod reading;
 pub mod secret;
 pub mod shutdown;
 pub mod topics;
