@@ -22,6 +22,7 @@ use wal_model::{InRecord, Timestamp, Topic};
 
 use crate::config::Kafka;
 use crate::kafka::{self, Context};
+use crate::native;
 
 pub use follower::Follower;
 use record::Copier;
@@ -129,10 +130,13 @@ impl Reading {
                         return Ok(());
                     }
                 }
-                // Marks of transactions are all that is left before the end.
+                // Marks of transactions may be all that is left. Right after a change of leader a partition can seem to end too soon.
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
-                    heard = Instant::now();
-                    unread.remove(&partition);
+                    let end = native::last_end(self.consumer.client(), self.topic.as_str(), partition);
+                    if unread.get(&partition).is_some_and(|(_, until)| end >= Some(*until)) {
+                        heard = Instant::now();
+                        unread.remove(&partition);
+                    }
                 }
                 Some(Err(error)) if is_final(&error) => return Err(self.failed(error)),
                 // librdkafka mends the others by itself.
@@ -160,25 +164,12 @@ impl Reading {
             let start = start.ok_or_else(|| self.failed(format!("no answer about partition {partition}")))?;
             start.error().map_err(|error| self.failed(error))?;
             match start.offset() {
-                Offset::Offset(start) if start < until => {
-                    self.check_visible(partition, until)?;
-                    unread.insert(partition, (start, until));
-                }
+                Offset::Offset(start) if start < until => drop(unread.insert(partition, (start, until))),
                 // Nothing is as young, or nothing of it lies in the stretch.
                 _ => {}
             }
         }
         Ok(unread)
-    }
-
-    /// Right after a change of leader a broker may not know yet how far its log is committed, and would end the stretch too soon.
-    fn check_visible(&self, partition: i32, until: i64) -> Result<(), Unread> {
-        let watermarks = self.consumer.fetch_watermarks(self.topic.as_str(), partition, ANSWER_TIMEOUT);
-        let (_, end) = watermarks.map_err(|error| self.failed(error))?;
-        if end >= until {
-            return Ok(());
-        }
-        Err(self.failed(format!("partition {partition} ends at {end}, but {until} was reached before")))
     }
 
     /// False when nobody wants more.

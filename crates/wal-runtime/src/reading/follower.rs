@@ -1,6 +1,6 @@
 //! Follows a topic in full, from its start for as long as it is wanted.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::{Message, Offset, TopicPartitionList};
 use tokio::sync::{oneshot, watch};
 use tracing::{debug, info, warn};
 use wal_model::{InRecord, Topic};
@@ -18,6 +18,7 @@ use super::record::Copier;
 use super::{ANSWER_TIMEOUT, POLL};
 use crate::config::Kafka;
 use crate::kafka::{self, Context};
+use crate::native;
 
 /// How soon partitions that were added are noticed: as soon as clients notice them.
 const LOOK_FOR_PARTITIONS: Duration = Duration::from_secs(30);
@@ -135,16 +136,21 @@ impl Following {
         if let Err(error) = self.list(0..count).and_then(|list| consumer.assign(&list)) {
             return Ended::Failed(error.to_string());
         }
-        let mut behind: HashSet<i32> = (0..count).collect();
+        let mut behind = match self.ends(&consumer, count) {
+            Ok(ends) => ends,
+            Err(error) => return Ended::Failed(error.to_string()),
+        };
         let mut copier = Copier::new(kafka::cluster_id(&consumer, ANSWER_TIMEOUT));
         let mut looked = Instant::now();
         while !self.is_stopping.load(Ordering::Acquire) {
             match consumer.poll(POLL) {
-                Some(Ok(message)) => (self.each)(copier.copy(&self.topic, &message)),
+                Some(Ok(message)) => {
+                    (self.each)(copier.copy(&self.topic, &message));
+                    self.reached(&mut behind, message.partition(), message.offset() + 1);
+                }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
-                    if behind.remove(&partition) && behind.is_empty() && !self.caught_up.send_replace(true) {
-                        info!(topic = %self.topic, "read to its end");
-                    }
+                    let end = native::last_end(consumer.client(), self.topic.as_str(), partition);
+                    self.reached(&mut behind, partition, end.unwrap_or(0));
                 }
                 Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => return Ended::Failed(error.to_string()),
                 Some(Err(error)) => debug!(topic = %self.topic, %error, "waiting for the brokers"),
@@ -159,6 +165,25 @@ impl Following {
             }
         }
         Ended::Stopped
+    }
+
+    /// Where each partition ends now.
+    fn ends(&self, consumer: &BaseConsumer<Context>, count: i32) -> Result<HashMap<i32, i64>, KafkaError> {
+        let end = |partition| {
+            let (_, end) = consumer.fetch_watermarks(self.topic.as_str(), partition, ANSWER_TIMEOUT)?;
+            Ok((partition, end))
+        };
+        (0..count).map(end).collect()
+    }
+
+    /// Everything before an offset of a partition has been read.
+    fn reached(&self, behind: &mut HashMap<i32, i64>, partition: i32, offset: i64) {
+        if behind.get(&partition).is_some_and(|end| offset >= *end) {
+            behind.remove(&partition);
+            if behind.is_empty() && !self.caught_up.send_replace(true) {
+                info!(topic = %self.topic, "read to its end");
+            }
+        }
     }
 
     /// Follows the partitions that were added, too; returns how many there are now.
