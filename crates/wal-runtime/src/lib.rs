@@ -9,6 +9,7 @@
 //! ```
 
 pub mod batch_loop;
+pub mod brokers;
 pub mod config;
 pub mod directory;
 pub mod failpoint;

@@ -15,14 +15,11 @@ use wal_model::seal::Keyring;
 use wal_model::status::{Event, Failure, Outcome, Reason};
 use wal_model::topics::Topics;
 use wal_model::{Code, Entry, Id, Refusal, Timestamp, Topic, dead_letter, wire};
+use wal_runtime::brokers::{self, Shapes};
 
 use crate::admit::Case;
-use crate::brokers::{self, Found, Shapes};
 use crate::object;
 use crate::settle::{self, Owed, Verdict};
-
-/// What a dead-letter topic takes where its own limit is not known: Kafka's default.
-const DEFAULT_LIMIT: usize = 1_048_588;
 
 /// What became of a record.
 #[derive(Debug)]
@@ -111,7 +108,7 @@ impl Press<'_> {
             InRecord { key: delivery.key, value: delivery.value, headers: delivery.headers, ..record.clone() };
         letter.headers.retain(|header| !header.is(wire::CE_WALSEAL) && !header.is(wire::CE_WALSENT));
         let own = self.topics.dead_entries(entry.namespace());
-        let has_own = matches!(self.shapes.get(&own), Some(Found::Known { .. }));
+        let has_own = brokers::is_known(self.shapes, &own);
         let topic = if has_own { own } else { self.topics.dead_requests() };
         let limit = self.limit(&topic);
         let key = Some(Bytes::from(entry.log_id.to_string()));
@@ -156,10 +153,7 @@ impl Press<'_> {
     }
 
     fn limit(&self, topic: &Topic) -> usize {
-        match self.shapes.get(topic) {
-            Some(Found::Known { max_message_bytes, .. }) => *max_message_bytes,
-            Some(Found::Missing(_) | Found::Denied(_) | Found::Unanswered(_)) | None => DEFAULT_LIMIT,
-        }
+        brokers::limit(self.shapes, topic)
     }
 }
 

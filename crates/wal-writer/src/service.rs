@@ -8,8 +8,9 @@ use tracing::{info, warn};
 use wal_model::seal::Keyring;
 use wal_model::{Priority, SystemClock, Topic};
 use wal_runtime::batch_loop::{self, Limits, Observer, Options, Reads};
+use wal_runtime::brokers::Cluster;
 use wal_runtime::config::{self, Kafka, Policy, Seal, Settings, StoreSettings, TopicSettings};
-use wal_runtime::directory::{Directory, Presence};
+use wal_runtime::directory::Directory;
 use wal_runtime::health::{Condition, Health, Heartbeat};
 use wal_runtime::shutdown::Shutdown;
 use wal_runtime::topics::{self, Deviation, Leniency};
@@ -17,7 +18,6 @@ use wal_runtime::{health, kafka, logs, offsets};
 use wal_store::EntryStore;
 use wal_store::embedded::Embedded;
 
-use crate::brokers::{Brokers, Found, Shapes};
 use crate::config::Config;
 use crate::writer::{StoreWatch, Writer};
 
@@ -156,7 +156,7 @@ impl Service {
         let directory = Directory::new(&self.kafka).map_err(batch_loop::Error::Client)?;
         let writer = Writer {
             store: self.store,
-            brokers: Cluster { directory, topics: self.topics },
+            brokers: Cluster { directory, partitions: self.topics.partitions, replication: self.topics.replication },
             clock: Arc::new(SystemClock),
             keyring: self.keyring,
             policy: self.policy,
@@ -223,35 +223,6 @@ impl Service {
 /// What stands beside every committed offset: whose entries the records before it became.
 fn offset_metadata(store: &dyn EntryStore) -> String {
     format!("{STORE}{}", store.id())
-}
-
-/// The brokers themselves.
-struct Cluster {
-    directory: Directory,
-    topics: TopicSettings,
-}
-
-impl Brokers for Cluster {
-    async fn shapes(&self, topics: Vec<Topic>) -> Shapes {
-        let found = |presence| match presence {
-            Presence::Known(shape) => {
-                Found::Known { partitions: shape.partitions, max_message_bytes: shape.max_message_bytes }
-            }
-            Presence::Unknown { for_at_least } => Found::Missing(for_at_least),
-            Presence::Denied(why) => Found::Denied(why),
-            Presence::Unanswered(why) => Found::Unanswered(why),
-        };
-        let answers = self.directory.look_up(&topics).await;
-        answers.into_iter().map(|(topic, presence)| (topic, found(presence))).collect()
-    }
-
-    async fn create(&self, topic: &Topic) -> Result<(), String> {
-        self.directory.create(topic, self.topics.partitions, self.topics.replication).await
-    }
-
-    fn forget(&self) {
-        self.directory.forget();
-    }
 }
 
 /// Tells the probes how the loop is doing.

@@ -14,11 +14,11 @@ use wal_model::status::{Event, Outcome, Status};
 use wal_model::topics::Topics;
 use wal_model::{Entry, Lifecycle, LogId, Timestamp, Topic, wire};
 use wal_runtime::batch_loop::{Batch, Handler};
+use wal_runtime::brokers::{Brokers, Found, Shapes};
 use wal_runtime::config::{Policy, Settings};
 use wal_store::EntryStore;
 use wal_store::embedded::Embedded;
 
-use crate::brokers::{Brokers, Found, Shapes};
 use crate::config::Config;
 use crate::writer::Writer;
 
@@ -27,7 +27,7 @@ const KNOWN: Found = Found::Known { partitions: 4, max_message_bytes: 1_048_588 
 #[derive(Default)]
 struct Answering(Mutex<HashMap<String, Found>>);
 
-impl Brokers for Arc<Answering> {
+impl Brokers for Answering {
     async fn shapes(&self, topics: Vec<Topic>) -> Shapes {
         let told = self.0.lock().unwrap();
         let dead_letters_of_namespaces = |name: &str| name.starts_with("dlq.wal.") && name != "dlq.wal.ingress";
