@@ -17,6 +17,7 @@ use wal_runtime::batch_loop::{Batch, Handler};
 use wal_runtime::config::{Policy, Settings};
 use wal_store::EntryStore;
 use wal_store::embedded::Embedded;
+use wal_store::samples::ack;
 
 use crate::brokers::{Brokers, Found, Shapes};
 use crate::config::Config;
@@ -162,7 +163,7 @@ async fn the_record_that_made_an_entry_is_published_again_as_long_as_nothing_hap
     let entry = bench.stored(receipts(&first)[0]["log_id"].as_str().unwrap()).await;
     let standing = entry.state.standing.clone();
     let done = Event { id: entry.key().derive("done"), outcome: Outcome::Completed { result: None }, ..standing };
-    bench.writer.store.apply(&[(entry.key(), done)]).await.unwrap();
+    bench.writer.store.apply(&[ack(&entry, done)]).await.unwrap();
     let after = bench.handle(vec![write(0, "r")]).await;
     assert_eq!(counts(&after), [0, 1, 1, 0]);
     assert_eq!(receipts(&after), receipts(&first));
