@@ -15,9 +15,9 @@ use wal_model::topics::Topics;
 use wal_model::{Entry, Lifecycle, LogId, Timestamp, Topic, wire};
 use wal_runtime::batch_loop::{Batch, Handler};
 use wal_runtime::config::{Policy, Settings};
-use wal_store::EntryStore;
 use wal_store::embedded::Embedded;
 use wal_store::samples::ack;
+use wal_store::{EntryStore, Patient};
 
 use crate::brokers::{Brokers, Found, Shapes};
 use crate::config::Config;
@@ -66,7 +66,7 @@ fn bench() -> Bench {
     let clock = Arc::new(ManualClock::at(now()));
     let settings = Settings::load_from(None, std::iter::empty(), &[]).unwrap();
     let writer = Writer {
-        store,
+        store: Patient::new(store),
         brokers: Arc::clone(&brokers),
         clock: Arc::<ManualClock>::clone(&clock),
         keyring: Keyring::new("k1", &BTreeMap::from([("k1".to_owned(), vec![7; 32])])).unwrap(),
@@ -79,7 +79,6 @@ fn bench() -> Bench {
         topics: Topics::new("wal.").unwrap(),
         group: "wal.writer".to_owned(),
         config: Config::read(&settings).unwrap(),
-        store_watch: Arc::new(|_| {}),
     };
     Bench { writer, brokers, clock, _folder: folder }
 }
