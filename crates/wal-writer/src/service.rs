@@ -15,11 +15,11 @@ use wal_runtime::health::{Condition, Health, Heartbeat};
 use wal_runtime::shutdown::Shutdown;
 use wal_runtime::topics::{self, Deviation, Leniency};
 use wal_runtime::{health, kafka, logs, offsets};
-use wal_store::EntryStore;
 use wal_store::embedded::Embedded;
+use wal_store::{EntryStore, Patient};
 
 use crate::config::Config;
-use crate::writer::{StoreWatch, Writer};
+use crate::writer::Writer;
 
 /// How old the poll thread's last sign of life may be: half of librdkafka's `max.poll.interval.ms`.
 const HEARTBEAT: Duration = Duration::from_secs(30);
@@ -92,8 +92,7 @@ pub struct Service {
     topics: TopicSettings,
     policy: Policy,
     keyring: Keyring,
-    store: Arc<dyn EntryStore>,
-    store_watch: StoreWatch,
+    store: Patient,
     leniency: Leniency,
 }
 
@@ -106,8 +105,7 @@ impl Service {
             topics: TopicSettings::read(settings)?,
             policy: Policy::read(settings)?,
             keyring: Seal::read(settings)?.keyring,
-            store,
-            store_watch: Arc::new(|_| {}),
+            store: Patient::new(store),
             leniency: Leniency::None,
         })
     }
@@ -122,7 +120,7 @@ impl Service {
     /// Calls `watch` whenever the store answers (true) or does not (false).
     #[must_use]
     pub fn watch_store(mut self, watch: impl Fn(bool) + Send + Sync + 'static) -> Service {
-        self.store_watch = Arc::new(watch);
+        self.store = self.store.watched_by(watch);
         self
     }
 
@@ -148,7 +146,7 @@ impl Service {
                 bytes: self.config.batch_bytes,
                 wait: self.config.batch_wait,
             },
-            offset_metadata: offset_metadata(&*self.store),
+            offset_metadata: offset_metadata(&self.store),
             start_timeout: self.kafka.start_timeout,
             stop_timeout: self.config.stop_timeout,
             tick: None,
@@ -163,7 +161,6 @@ impl Service {
             topics: self.kafka.topics.clone(),
             group,
             config: self.config,
-            store_watch: self.store_watch,
         };
         batch_loop::run(options, writer, observer, shutdown).await?;
         Ok(())
@@ -204,7 +201,7 @@ impl Service {
             why: format!("could not read the committed offsets: {why}"),
         })?;
         offsets::decide(group, &facts).map_err(|lost| Error::Offsets(lost.to_string()))?;
-        let own = offset_metadata(&*self.store);
+        let own = offset_metadata(&self.store);
         let Some(other) = facts.into_iter().map(|fact| fact.metadata).find(|found| !found.is_empty() && *found != own)
         else {
             return Ok(());
@@ -221,7 +218,7 @@ impl Service {
 }
 
 /// What stands beside every committed offset: whose entries the records before it became.
-fn offset_metadata(store: &dyn EntryStore) -> String {
+fn offset_metadata(store: &Patient) -> String {
     format!("{STORE}{}", store.id())
 }
 

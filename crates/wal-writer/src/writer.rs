@@ -13,7 +13,8 @@ use wal_runtime::batch_loop::{Batch, CannotGoOn, Handler};
 use wal_runtime::brokers::{self, Brokers, Found, Shapes};
 use wal_runtime::config::Policy;
 use wal_runtime::failpoint;
-use wal_store::{EntryStore, Error, Inserted};
+use wal_store::patience::Damaged;
+use wal_store::{Inserted, Patient};
 
 use crate::admit::{self, Case, Wanted, Wish};
 use crate::config::Config;
@@ -21,23 +22,12 @@ use crate::object;
 use crate::outputs::{Press, Settled, Wait};
 use crate::settle;
 
-/// Waits between tries of a store that does not answer, the last one repeated for as long as it takes.
-const STORE_RETRIES: [Duration; 5] = [
-    Duration::from_millis(50),
-    Duration::from_millis(200),
-    Duration::from_millis(500),
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-];
 /// How long brokers that do not answer, or a target that may come back, are left alone.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
 
-/// Who wants to know how the store is doing.
-pub(crate) type StoreWatch = Arc<dyn Fn(bool) + Send + Sync>;
-
 /// Everything a batch needs on its way through.
 pub(crate) struct Writer<B> {
-    pub store: Arc<dyn EntryStore>,
+    pub store: Patient,
     pub brokers: B,
     pub clock: Arc<dyn Clock>,
     pub keyring: Keyring,
@@ -45,7 +35,6 @@ pub(crate) struct Writer<B> {
     pub topics: Topics,
     pub group: String,
     pub config: Config,
-    pub store_watch: StoreWatch,
 }
 
 impl<B: Brokers> Handler for Writer<B> {
@@ -254,42 +243,16 @@ impl<B: Brokers> Writer<B> {
     }
 
     async fn insert(&self, entries: &[Entry]) -> Result<Vec<Inserted>, CannotGoOn> {
-        if entries.is_empty() {
-            return Ok(Vec::new());
-        }
-        self.until_answered("insert", || self.store.insert(entries)).await
+        self.store.insert(entries).await.map_err(cannot_go_on)
     }
 
     async fn get(&self, keys: &[EntryKey]) -> Result<Vec<Option<Entry>>, CannotGoOn> {
-        if keys.is_empty() {
-            return Ok(Vec::new());
-        }
-        self.until_answered("get", || self.store.get(keys)).await
+        self.store.get(keys).await.map_err(cannot_go_on)
     }
+}
 
-    /// Asks the store until it answers. Nothing is consumed meanwhile, so waiting is all that a slow store costs.
-    async fn until_answered<T, F>(&self, call: &str, mut ask: impl FnMut() -> F) -> Result<T, CannotGoOn>
-    where
-        F: Future<Output = Result<T, Error>>,
-    {
-        let mut failures = 0;
-        loop {
-            match ask().await {
-                Ok(answer) => {
-                    (self.store_watch)(true);
-                    return Ok(answer);
-                }
-                Err(Error::Unavailable(why)) => {
-                    (self.store_watch)(false);
-                    let wait = STORE_RETRIES[failures.min(STORE_RETRIES.len() - 1)];
-                    warn!(call, why, ?wait, "the store does not answer");
-                    tokio::time::sleep(wait).await;
-                    failures += 1;
-                }
-                Err(corrupt @ Error::Corrupt(_)) => return Err(CannotGoOn(format!("{call}: {corrupt}"))),
-            }
-        }
-    }
+fn cannot_go_on(damaged: Damaged) -> CannotGoOn {
+    CannotGoOn(damaged.to_string())
 }
 
 fn wanted(cases: &[Case]) -> impl Iterator<Item = &Wanted> {
