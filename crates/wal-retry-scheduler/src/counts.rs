@@ -121,6 +121,10 @@ impl Tally {
     pub(crate) fn one(&mut self, what: What) {
         self.0[what as usize] += 1;
     }
+
+    pub(crate) fn get(&self, what: What) -> u64 {
+        self.0[what as usize]
+    }
 }
 
 #[cfg(test)]

@@ -76,6 +76,11 @@ impl Memory {
         self.partitions.insert(partition, fresh);
     }
 
+    /// Forgets the partitions that are not held any more.
+    pub(crate) fn keep(&mut self, is_held: impl Fn(i32) -> bool) {
+        self.partitions.retain(|partition, _| is_held(*partition));
+    }
+
     /// Forgets everything: what was believed to be decided may not be.
     pub(crate) fn clear(&mut self) {
         self.partitions.clear();
@@ -111,7 +116,8 @@ impl Memory {
     }
 
     /// How many decisions are remembered.
-    pub(crate) fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.partitions.values().map(|held| held.ages.len()).sum()
     }
 }
