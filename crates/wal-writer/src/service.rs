@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tracing::{info, warn};
 use wal_model::seal::Keyring;
 use wal_model::{Priority, SystemClock, Topic};
-use wal_runtime::batch_loop::{self, Limits, Observer, Options};
+use wal_runtime::batch_loop::{self, Limits, Observer, Options, Reads};
 use wal_runtime::config::{Kafka, Policy, Seal, Settings, StoreSettings, TopicSettings};
 use wal_runtime::directory::{Directory, Presence};
 use wal_runtime::kafka;
@@ -77,7 +77,7 @@ impl Service {
             consumer: kafka::consumer(&self.kafka, &group),
             producer: kafka::transactional(&self.kafka, &transactional_id),
             group: group.clone(),
-            lanes,
+            reads: Reads::Lanes(lanes),
             limits: Limits {
                 records: self.config.batch_records,
                 bytes: self.config.batch_bytes,
@@ -86,6 +86,7 @@ impl Service {
             offset_metadata: service::offset_metadata(self.store.id()),
             start_timeout: self.kafka.start_timeout,
             stop_timeout: self.config.stop_timeout,
+            tick: None,
         };
         let directory = Directory::new(&self.kafka).map_err(batch_loop::Error::Client)?;
         let writer = Writer {
