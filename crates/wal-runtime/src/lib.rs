@@ -5,7 +5,7 @@
 //! ```text
 //!   config ─▶ topics, offsets (start-up checks) ─▶ batch_loop ─▶ handler of the service
 //!                        directory (what exists) ◀──────┘
-//!   logs, health, shutdown beside them
+//!   logs, health, shutdown beside them (service)
 //! ```
 
 pub mod batch_loop;
@@ -20,5 +20,6 @@ mod native;
 pub mod offsets;
 pub mod reading;
 pub mod secret;
+pub mod service;
 pub mod shutdown;
 pub mod topics;

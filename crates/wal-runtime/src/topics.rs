@@ -46,6 +46,8 @@ pub struct Wanted {
     pub needed_bytes: usize,
     /// What else a service cannot work without.
     pub needs: Needs,
+    /// How services do without it; `None` is that they do not.
+    pub instead: Option<&'static str>,
 }
 
 /// What a service cannot work without, beside existence and room.
@@ -139,7 +141,13 @@ pub fn wanted(kafka: &Kafka, settings: &TopicSettings) -> Vec<Wanted> {
         ingress(Priority::Normal, "requests"),
         ingress(Priority::Low, "requests that can wait"),
         plain(topics.receipts(), "answers to requests", settings.receipts_retention),
-        Spec { group: Some("status"), ..plain(topics.acks(), "what happened to entries", settings.acks_retention) },
+        Spec {
+            needs: Needs::AppendTime(
+                "when an entry was completed, and so when it is purged, would rest on clients' clocks",
+            ),
+            group: Some("status"),
+            ..plain(topics.acks(), "what happened to entries", settings.acks_retention)
+        },
         Spec {
             largest,
             needed: largest,
@@ -173,6 +181,8 @@ fn delay_specs<'a>(topics: &'a Topics, settings: &'a TopicSettings) -> impl Iter
         partitions: settings.delay_partitions,
         needs: Needs::Retention(settings.delay_retention),
         group: Some("delays"),
+        // A wait that came with a change of the policy; coins always are there.
+        instead: coins().all(|coin| coin != wait).then_some("until then what waits so long is paid in coins"),
     })
 }
 
@@ -186,6 +196,7 @@ struct Spec {
     partitions: i32,
     needs: Needs,
     group: Option<&'static str>,
+    instead: Option<&'static str>,
 }
 
 impl Spec {
@@ -199,11 +210,12 @@ impl Spec {
             partitions: settings.partitions,
             needs: Needs::Nothing,
             group: None,
+            instead: None,
         }
     }
 
     fn wanted(self, kafka: &Kafka, settings: &TopicSettings) -> Wanted {
-        let Spec { topic, purpose, retention, largest, needed, partitions, needs, group } = self;
+        let Spec { topic, purpose, retention, largest, needed, partitions, needs, group, instead } = self;
         let cleanup = match needs {
             Needs::Compaction => vec![(CLEANUP, "compact".to_owned())],
             Needs::Nothing | Needs::Retention(_) | Needs::AppendTime(_) => {
@@ -228,6 +240,7 @@ impl Spec {
             group: group.map(|group| kafka::group(kafka, group)),
             needed_bytes: if is_requests { 0 } else { needed },
             needs,
+            instead,
         }
     }
 }
@@ -304,7 +317,10 @@ pub fn deviations(plan: &[Planned], leniency: Leniency) -> Vec<Deviation> {
         let topic = &wanted.topic;
         match step {
             Step::Fits => {}
-            Step::Create => deviations.push(Deviation::Refuse(format!("{topic} does not exist ({})", wanted.purpose))),
+            Step::Create => deviations.push(match wanted.instead {
+                Some(instead) => Deviation::Warn(format!("{topic} does not exist ({}): {instead}", wanted.purpose)),
+                None => Deviation::Refuse(format!("{topic} does not exist ({})", wanted.purpose)),
+            }),
             Step::Change { .. } if leniency == Leniency::EmbeddedBroker => {}
             Step::Change { configs, partitions, unfixable } => {
                 deviations.extend(configs.iter().map(|difference| deviation(wanted, difference)));
@@ -490,8 +506,10 @@ mod tests {
     fn a_missing_topic_is_refused_even_on_the_embedded_broker() {
         let plan: Vec<Planned> = all().into_iter().map(|wanted| compare(wanted, None)).collect();
         let deviations = deviations(&plan, Leniency::EmbeddedBroker);
-        assert_eq!(deviations.len(), 34);
-        assert!(deviations.iter().all(|deviation| matches!(deviation, Deviation::Refuse(_))));
+        let (refused, warned): (Vec<_>, Vec<_>) =
+            deviations.into_iter().partition(|deviation| matches!(deviation, Deviation::Refuse(_)));
+        // The waits of the policy can be paid in coins.
+        assert_eq!((refused.len(), warned.len()), (31, 3));
     }
 
     #[test]
