@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{info, warn};
+use wal_model::delay::Waits;
 use wal_model::seal::Keyring;
 use wal_model::{Priority, SystemClock, Topic};
 use wal_runtime::batch_loop::{self, Limits, Observer, Options, Reads};
@@ -134,7 +135,7 @@ impl Service {
     ) -> Result<(), Error> {
         let group = kafka::group(&self.kafka, "writer");
         let lanes = self.lanes();
-        self.check_topics().await?;
+        let waits = self.check_topics().await?;
         self.check_offsets(&group, &lanes).await?;
         let transactional_id = kafka::transactional_id(&self.kafka, "writer");
         info!(group, transactional_id, store = %self.store.id(), "wal-writer starting");
@@ -161,6 +162,7 @@ impl Service {
             keyring: self.keyring,
             policy: self.policy,
             topics: self.kafka.topics.clone(),
+            waits,
             group,
             config: self.config,
             store_watch: self.store_watch,
@@ -169,7 +171,8 @@ impl Service {
         Ok(())
     }
 
-    async fn check_topics(&self) -> Result<(), Error> {
+    /// Tells the waits that there are topics for.
+    async fn check_topics(&self) -> Result<Waits, Error> {
         let unreachable = |why: String| Error::Unreachable { bootstrap: self.kafka.bootstrap_servers.clone(), why };
         let plan = tokio::time::timeout(self.kafka.start_timeout, async {
             loop {
@@ -193,7 +196,7 @@ impl Service {
         if self.leniency == Leniency::None {
             topics::warn_of_long_transactions(&self.kafka).await;
         }
-        if refused.is_empty() { Ok(()) } else { Err(Error::Topics(refused)) }
+        if refused.is_empty() { Ok(topics::waits(&plan, &self.kafka.topics)) } else { Err(Error::Topics(refused)) }
     }
 
     /// Refuses a place in the log that is gone, and one that belongs to another store.
