@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 use wal_model::Topic;
+use wal_model::delay::Waits;
 
 use crate::batch_loop::{self, Observer};
 use crate::config::{self, Kafka, Settings, TopicSettings};
@@ -85,8 +86,9 @@ impl Error {
     }
 }
 
-/// Refuses to start on topics that are missing or do not fit; waits for the brokers as long as a start may.
-pub async fn check_topics(kafka: &Kafka, settings: &TopicSettings, leniency: Leniency) -> Result<(), Error> {
+/// Refuses to start on topics that are missing or do not fit; waits for the brokers as long as a start may. Tells the waits that there
+/// are topics for.
+pub async fn check_topics(kafka: &Kafka, settings: &TopicSettings, leniency: Leniency) -> Result<Waits, Error> {
     let plan = tokio::time::timeout(kafka.start_timeout, async {
         loop {
             match topics::plan(kafka, settings).await {
@@ -110,7 +112,7 @@ pub async fn check_topics(kafka: &Kafka, settings: &TopicSettings, leniency: Len
     if leniency == Leniency::None {
         topics::warn_of_long_transactions(kafka).await;
     }
-    if refused.is_empty() { Ok(()) } else { Err(Error::Topics(refused)) }
+    if refused.is_empty() { Ok(topics::waits(&plan, &kafka.topics)) } else { Err(Error::Topics(refused)) }
 }
 
 /// What stands beside every committed offset of a service with a store: whose entries the records before it speak of.

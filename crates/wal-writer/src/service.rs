@@ -68,7 +68,7 @@ impl Service {
     ) -> Result<(), Error> {
         let group = kafka::group(&self.kafka, "writer");
         let lanes = self.lanes();
-        service::check_topics(&self.kafka, &self.topics, self.leniency).await?;
+        let waits = service::check_topics(&self.kafka, &self.topics, self.leniency).await?;
         let read = lanes.iter().map(|(topic, _)| topic.clone()).collect();
         service::check_offsets(&self.kafka, &group, read, Some(&self.store.id())).await?;
         let transactional_id = kafka::transactional_id(&self.kafka, "writer");
@@ -96,6 +96,7 @@ impl Service {
             keyring: self.keyring,
             policy: self.policy,
             topics: self.kafka.topics.clone(),
+            waits,
             group,
             config: self.config,
         };
