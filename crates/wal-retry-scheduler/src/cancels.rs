@@ -98,7 +98,11 @@ impl Book {
 
     fn outlived(&self, now: Timestamp, kept: Duration) -> Vec<LogId> {
         let is_outlived = |cancelled: &Cancelled| now > cancelled.deadline.saturating_add(kept);
-        self.cancelled.iter().filter(|(_, cancelled)| is_outlived(cancelled)).map(|(log_id, _)| log_id.clone()).collect()
+        self.cancelled
+            .iter()
+            .filter(|(_, cancelled)| is_outlived(cancelled))
+            .map(|(log_id, _)| log_id.clone())
+            .collect()
     }
 }
 

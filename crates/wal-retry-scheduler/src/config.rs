@@ -53,7 +53,9 @@ impl Config {
         }
         if config.retry_after_max > DELAY_MAX {
             let longest = DELAY_MAX.as_secs() / 86_400;
-            return Err(settings.invalid("retry_scheduler.retry_after_max", format_args!("{longest}d at most are allowed")));
+            return Err(
+                settings.invalid("retry_scheduler.retry_after_max", format_args!("{longest}d at most are allowed"))
+            );
         }
         if config.memory >= TopicSettings::read(settings)?.failures_retention {
             let reason = "what is to be remembered is read back from the topic, so it must stay there for longer";

@@ -140,8 +140,7 @@ mod tests {
     use super::*;
     use crate::samples::{at, failed};
 
-    const FACTS: Facts =
-        Facts { retry_after_max: Duration::from_secs(3600), is_decided: false, is_cancelled: false };
+    const FACTS: Facts = Facts { retry_after_max: Duration::from_secs(3600), is_decided: false, is_cancelled: false };
 
     fn decided(change: impl FnOnce(&mut Failed), now: Timestamp) -> Decision {
         let mut failed = failed();
@@ -222,9 +221,7 @@ mod tests {
 
     #[test]
     fn nothing_is_due_at_the_deadline_or_after_it() {
-        let until = |deadline| {
-            decided(move |failed| failed.echo.delivery.deadline = at(deadline), at(1000))
-        };
+        let until = |deadline| decided(move |failed| failed.echo.delivery.deadline = at(deadline), at(1000));
         assert_eq!(until(61_001), Decision::Retry { due: at(61_000) });
         assert_eq!(reason(&until(61_000)), Some(Reason::Expired));
         assert_eq!(reason(&until(1000)), Some(Reason::Expired));

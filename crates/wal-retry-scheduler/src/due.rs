@@ -170,8 +170,12 @@ mod tests {
         };
         let postponed = |due, wait: &str| Park { due: at(due), wait: wait.parse().unwrap() };
         assert_eq!(verdict(100, Target::Takes(100)), Verdict::Publish);
-        assert!(matches!(verdict(101, Target::Takes(100)), Verdict::Postpone(park, _) if park == postponed(100_001, "20s")));
-        assert!(matches!(verdict(1, Target::Unanswered), Verdict::Postpone(park, _) if park == postponed(61_000, "1s")));
+        assert!(
+            matches!(verdict(101, Target::Takes(100)), Verdict::Postpone(park, _) if park == postponed(100_001, "20s"))
+        );
+        assert!(
+            matches!(verdict(1, Target::Unanswered), Verdict::Postpone(park, _) if park == postponed(61_000, "1s"))
+        );
         let missing = |seconds| verdict(1, Target::Missing(Duration::from_secs(seconds)));
         assert!(matches!(missing(29), Verdict::Postpone(park, _) if park == postponed(61_000, "1s")));
         assert!(matches!(missing(30), Verdict::Fail(Reason::Undeliverable, _)));

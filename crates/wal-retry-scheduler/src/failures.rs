@@ -14,7 +14,7 @@ use wal_model::seal::Keyring;
 use wal_model::topics::Topics;
 use wal_model::{Clock, InRecord, LogId, OutRecord, Refusal, Timestamp, Topic, partition};
 use wal_runtime::batch_loop::{Batch, CannotGoOn, Handler};
-use wal_runtime::brokers::{self, Brokers, Found, Shapes};
+use wal_runtime::brokers::{Brokers, Found, Shapes};
 use wal_runtime::config::Kafka;
 use wal_runtime::reading::{self, Span, Unread};
 
@@ -47,12 +47,7 @@ pub(crate) trait Past: Send + Sync + 'static {
 pub(crate) struct Log(pub Kafka);
 
 impl Past for Log {
-    async fn read(
-        &self,
-        topic: &Topic,
-        spans: &[Span],
-        each: &mut (dyn FnMut(InRecord) + Send),
-    ) -> Result<(), Unread> {
+    async fn read(&self, topic: &Topic, spans: &[Span], each: &mut (dyn FnMut(InRecord) + Send)) -> Result<(), Unread> {
         reading::read_back(&self.0, topic, spans, each).await
     }
 }

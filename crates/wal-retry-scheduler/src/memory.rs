@@ -71,8 +71,7 @@ impl Memory {
 
     /// Forgets a partition, which is then to be read back: [`Memory::remember`] fills it.
     pub(crate) fn begin(&mut self, partition: i32, assignment: u64) {
-        let fresh =
-            Partition { assignment, known: HashSet::new(), ages: VecDeque::new(), has_overflowed: false };
+        let fresh = Partition { assignment, known: HashSet::new(), ages: VecDeque::new(), has_overflowed: false };
         self.partitions.insert(partition, fresh);
     }
 
@@ -197,8 +196,7 @@ mod tests {
     fn a_limit_is_kept_and_told_once() {
         let mut memory = Memory::new(WINDOW, 2);
         memory.begin(0, 1);
-        let told: Vec<bool> =
-            (1..=4).map(|number| memory.remember(0, at(0), attempt(number)).is_some()).collect();
+        let told: Vec<bool> = (1..=4).map(|number| memory.remember(0, at(0), attempt(number)).is_some()).collect();
         assert_eq!(told, [false, false, true, false]);
         assert_eq!(memory.len(), 2);
         assert!(!memory.is_decided(0, attempt(2)) && memory.is_decided(0, attempt(3)));

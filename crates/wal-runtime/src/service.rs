@@ -180,6 +180,12 @@ impl Process {
         Arc::new(Signs { heartbeat, assigned: Arc::clone(&self.assigned) })
     }
 
+    /// The same for one more loop: the service is ready only when this one has partitions, too.
+    pub fn observer_of(&self, name: &'static str) -> Arc<dyn Observer> {
+        let assigned = self.condition(name, "the group has not given this member its partitions yet");
+        Arc::new(Signs { heartbeat: self.health.heartbeat(name, HEARTBEAT), assigned: Arc::new(assigned) })
+    }
+
     /// The loop is over: not ready any more.
     pub fn stopping(&self) {
         self.health.stopping();
