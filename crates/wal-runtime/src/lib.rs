@@ -11,6 +11,7 @@
 pub mod batch_loop;
 pub mod config;
 pub mod directory;
+pub mod ends;
 pub mod failpoint;
 pub mod health;
 pub mod kafka;
