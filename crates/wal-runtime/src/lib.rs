@@ -5,10 +5,11 @@
 //! ```text
 //!   config ─▶ topics, offsets (start-up checks) ─▶ batch_loop ─▶ handler of the service
 //!                        directory (what exists) ◀──────┘
-//!   logs, health, shutdown beside them
+//!   logs, health, shutdown beside them (service)
 //! ```
 
 pub mod batch_loop;
+pub mod brokers;
 pub mod config;
 pub mod directory;
 pub mod failpoint;
@@ -17,6 +18,8 @@ pub mod kafka;
 pub mod logs;
 mod native;
 pub mod offsets;
+pub mod reading;
 pub mod secret;
+pub mod service;
 pub mod shutdown;
 pub mod topics;
