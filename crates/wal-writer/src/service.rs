@@ -11,6 +11,7 @@ use wal_runtime::batch_loop::{self, Limits, Observer, Options};
 use wal_runtime::config::{self, Kafka, Policy, Seal, Settings, StoreSettings, TopicSettings};
 use wal_runtime::directory::{Directory, Presence};
 use wal_runtime::health::{Condition, Health, Heartbeat};
+use wal_runtime::metrics::{Counting, Metrics};
 use wal_runtime::shutdown::Shutdown;
 use wal_runtime::topics::{self, Deviation, Leniency};
 use wal_runtime::{health, kafka, logs, offsets};
@@ -278,9 +279,10 @@ pub async fn main(file: Option<&Path>) -> Result<(), Error> {
     let (assigned, answers) = (health.condition("assigned"), health.condition("store"));
     assigned.unmet("the group has not given this member its partitions yet");
     answers.unmet("the store has not been opened yet");
-    let probes = health::serve(config::Health::read(&settings)?.listen, health.clone(), shutdown.clone()).await?;
+    let (metrics, listen) = (Metrics::new(), config::Health::read(&settings)?.listen);
+    let probes = health::serve(listen, health.clone(), metrics.clone(), shutdown.clone()).await?;
     if let Some(address) = probes.address() {
-        info!(%address, "health probes");
+        info!(%address, "health probes and metrics");
     }
     let StoreSettings::Embedded { folder } = StoreSettings::read(&settings)?;
     let store: Arc<dyn EntryStore> = Arc::new(Embedded::open(&folder)?);
@@ -291,7 +293,8 @@ pub async fn main(file: Option<&Path>) -> Result<(), Error> {
         false => answers.unmet("the store does not answer"),
     });
     let heartbeat = health.heartbeat("poll", HEARTBEAT);
-    let result = service.run(Arc::new(Signs { heartbeat, assigned }), shutdown.triggered()).await;
+    let observer = Counting::new(&metrics, "wal-writer", Arc::new(Signs { heartbeat, assigned }));
+    let result = service.run(Arc::new(observer), shutdown.triggered()).await;
     health.stopping();
     result
 }
