@@ -5,9 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use wal_model::ack::Ack;
 use wal_model::audit::{self, Operation};
+use wal_model::delay::{self, Hop, Waits};
 use wal_model::delivery::Delivery;
 use wal_model::entry::Answers;
 use wal_model::id::derive_from_record;
+use wal_model::parked::Parked;
 use wal_model::receipt::Receipt;
 use wal_model::record::{InRecord, OutRecord};
 use wal_model::request::HEADERS_LEN;
@@ -40,6 +42,7 @@ pub(crate) struct Press<'a> {
     pub keyring: &'a Keyring,
     pub group: &'a str,
     pub unknown_target_wait: Duration,
+    pub waits: &'a Waits,
     pub shapes: &'a Shapes,
     pub now: Timestamp,
 }
@@ -84,6 +87,10 @@ impl Press<'_> {
     }
 
     fn delivery(&self, record: &InRecord, entry: &Entry, outputs: &mut Vec<OutRecord>) -> Result<(), Wait> {
+        if let Some(parked) = self.parked(entry) {
+            outputs.push(parked.encode(self.topics, self.keyring));
+            return Ok(());
+        }
         let delivery = Delivery::of(entry).encode(self.now, self.keyring);
         let target = brokers::target(self.shapes, &entry.target);
         match settle::verdict(entry, delivery.size_as_batch(), target, self.unknown_target_wait, self.now) {
@@ -102,6 +109,17 @@ impl Press<'_> {
                 outputs.push(self.ack(entry, Outcome::Failed { reason }, Some(failure)));
                 Ok(())
             }
+        }
+    }
+
+    /// The first delivery of an entry that waits for its time, on the delay topic that begins the wait.
+    fn parked(&self, entry: &Entry) -> Option<Parked> {
+        let wanted = entry.deliver_at.filter(|_| self.now <= entry.state.deadline())?;
+        let due = delay::due_after(self.now, wanted.saturating_since(self.now));
+        match self.waits.hop(self.now, due) {
+            Hop::Park(wait) => Some(Parked { delivery: Delivery::of(entry), due, parked_at: self.now, wait }),
+            // Rounded up, a wait is none or longer than what could be held.
+            Hop::Publish | Hop::Hold => None,
         }
     }
 

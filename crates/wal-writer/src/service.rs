@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{info, warn};
+use wal_model::delay::Waits;
 use wal_model::seal::Keyring;
 use wal_model::{Priority, SystemClock, Topic};
-use wal_runtime::batch_loop::{self, Limits, Observer, Options};
+use wal_runtime::batch_loop::{self, Limits, Observer, Options, Reads};
 use wal_runtime::config::{self, Kafka, Policy, Seal, Settings, StoreSettings, TopicSettings};
 use wal_runtime::directory::{Directory, Presence};
 use wal_runtime::health::{Condition, Health, Heartbeat};
@@ -135,7 +136,7 @@ impl Service {
     ) -> Result<(), Error> {
         let group = kafka::group(&self.kafka, "writer");
         let lanes = self.lanes();
-        self.check_topics().await?;
+        let waits = self.check_topics().await?;
         self.check_offsets(&group, &lanes).await?;
         let transactional_id = kafka::transactional_id(&self.kafka, "writer");
         info!(group, transactional_id, store = %self.store.id(), "wal-writer starting");
@@ -143,7 +144,7 @@ impl Service {
             consumer: kafka::consumer(&self.kafka, &group),
             producer: kafka::transactional(&self.kafka, &transactional_id),
             group: group.clone(),
-            lanes,
+            reads: Reads::Lanes(lanes),
             limits: Limits {
                 records: self.config.batch_records,
                 bytes: self.config.batch_bytes,
@@ -152,6 +153,7 @@ impl Service {
             offset_metadata: offset_metadata(&*self.store),
             start_timeout: self.kafka.start_timeout,
             stop_timeout: self.config.stop_timeout,
+            tick: None,
         };
         let directory = Directory::new(&self.kafka).map_err(batch_loop::Error::Client)?;
         let writer = Writer {
@@ -161,6 +163,7 @@ impl Service {
             keyring: self.keyring,
             policy: self.policy,
             topics: self.kafka.topics.clone(),
+            waits,
             group,
             config: self.config,
             store_watch: self.store_watch,
@@ -169,7 +172,8 @@ impl Service {
         Ok(())
     }
 
-    async fn check_topics(&self) -> Result<(), Error> {
+    /// Tells the waits that there are topics for.
+    async fn check_topics(&self) -> Result<Waits, Error> {
         let unreachable = |why: String| Error::Unreachable { bootstrap: self.kafka.bootstrap_servers.clone(), why };
         let plan = tokio::time::timeout(self.kafka.start_timeout, async {
             loop {
@@ -193,7 +197,7 @@ impl Service {
         if self.leniency == Leniency::None {
             topics::warn_of_long_transactions(&self.kafka).await;
         }
-        if refused.is_empty() { Ok(()) } else { Err(Error::Topics(refused)) }
+        if refused.is_empty() { Ok(topics::waits(&plan, &self.kafka.topics)) } else { Err(Error::Topics(refused)) }
     }
 
     /// Refuses a place in the log that is gone, and one that belongs to another store.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{debug, error, info, warn};
+use wal_model::delay::Waits;
 use wal_model::record::{InRecord, OutRecord};
 use wal_model::request;
 use wal_model::seal::Keyring;
@@ -43,6 +44,7 @@ pub(crate) struct Writer<B> {
     pub keyring: Keyring,
     pub policy: Policy,
     pub topics: Topics,
+    pub waits: Waits,
     pub group: String,
     pub config: Config,
     pub store_watch: StoreWatch,
@@ -240,6 +242,7 @@ impl<B: Brokers> Writer<B> {
             keyring: &self.keyring,
             group: &self.group,
             unknown_target_wait: self.config.unknown_target_wait,
+            waits: &self.waits,
             shapes,
             now: self.clock.now(),
         };
