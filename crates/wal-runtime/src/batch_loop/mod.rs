@@ -16,9 +16,9 @@
 mod batch;
 mod epochs;
 mod lanes;
-mod publisher;
+pub(crate) mod publisher;
 mod source;
-mod watchdog;
+pub(crate) mod watchdog;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -421,7 +421,8 @@ impl<H: Handler> Worker<H> {
                 self.observer.committed(work.batch.records.len(), outputs.len());
                 Done::Committed
             }
-            Err(Unpublished::Again(why)) => Done::Again(why),
+            // What is committed says which of the two it was.
+            Err(Unpublished::Again(why) | Unpublished::Unclear(why)) => Done::Again(why),
             Err(Unpublished::Fatal(why)) => Done::Fatal(why),
         }
     }
