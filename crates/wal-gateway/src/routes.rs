@@ -281,7 +281,7 @@ mod tests {
 
     #[test]
     fn only_this_machine_is_this_machine() {
-        for host in ["127.0.0.1:8080", "127.8.0.1", "localhost", "LocalHost:1", "[::1]:8080", "::1"] {
+        for host in ["127.0.0.1:8080", "127.8.0.1", "localhost", "LocalHost:1", "[::1]:8080", "[::1]"] {
             assert!(is_loopback(host), "{host}");
         }
         for host in ["", "wal.example:8080", "127.0.0.1.example", "localhost.example", "10.0.0.1:8080", ":8080"] {
