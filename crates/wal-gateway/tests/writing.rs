@@ -447,7 +447,8 @@ async fn what_is_stuck_is_what_was_delivered_long_ago_and_is_unanswered() {
     let answer = gateway.json("/v1/stuck?older_than=50m&namespace=orders").await;
     let mut expected = vec![(name(0), 1), (name(1), 2), (name(6), 1), (name(8), 1), (name(9), 1)];
     let mut all = found(&answer);
-    (expected.sort(), all.sort());
+    expected.sort();
+    all.sort();
     assert_eq!((all, &answer["more"]), (expected, &json!(false)));
     let exact = gateway.json("/v1/stuck?older_than=3535s&namespace=orders").await;
     assert_eq!(found(&exact).last().unwrap(), &(name(1), 2), "the one that waits shortest comes last");
