@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rdkafka::error::KafkaError;
 use wal_model::dead_letter::ROOM;
-use wal_model::delay::{Wait, coins};
+use wal_model::delay::{Wait, Waits, coins};
 use wal_model::topics::Topics;
 use wal_model::{Priority, Topic};
 
@@ -308,6 +308,12 @@ fn fits(wanted: &Wanted, key: &str, there: &str, value: &str) -> bool {
 
 fn number(text: &str) -> Option<u64> {
     text.parse().ok()
+}
+
+/// The waits that there were topics for when the plan was made.
+pub fn waits(plan: &[Planned], topics: &Topics) -> Waits {
+    let is_there = |planned: &&Planned| planned.step != Step::Create;
+    Waits::coins_and(plan.iter().filter(is_there).filter_map(|planned| topics.wait_of(&planned.wanted.topic)))
 }
 
 /// What a service must know of the topics before it starts.

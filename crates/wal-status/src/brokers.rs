@@ -5,10 +5,7 @@ use std::future::Future;
 
 use wal_model::topics::Topics;
 use wal_model::{Namespace, Topic};
-use wal_runtime::directory::Presence;
-
-/// What a dead-letter topic takes where its own limit is not known: Kafka's default.
-const DEFAULT_LIMIT: usize = 1_048_588;
+use wal_runtime::brokers::{self, Found, Shapes};
 
 /// The shape of `wal.acks`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,25 +53,24 @@ pub(crate) enum Freshness {
 pub(crate) fn dead_letters(
     topics: &Topics,
     namespace: Option<&Namespace>,
-    known: &HashMap<Topic, Presence>,
+    shapes: &Shapes,
 ) -> Result<DeadLetters, String> {
     let own = namespace.map(|namespace| topics.dead_entries(namespace));
     for topic in own.into_iter().chain([topics.dead_requests()]) {
-        match known.get(&topic) {
-            Some(Presence::Known(shape)) => return Ok(DeadLetters { topic, limit: shape.max_message_bytes }),
-            Some(Presence::Unanswered(why)) => return Err(format!("{topic}: {why}")),
-            Some(Presence::Unknown { .. } | Presence::Denied(_)) | None => {}
+        if let Some(Found::Unanswered(why)) = shapes.get(&topic) {
+            return Err(format!("{topic}: {why}"));
+        }
+        if brokers::is_known(shapes, &topic) {
+            return Ok(DeadLetters { limit: brokers::limit(shapes, &topic), topic });
         }
     }
-    Ok(DeadLetters { topic: topics.dead_requests(), limit: DEFAULT_LIMIT })
+    let topic = topics.dead_requests();
+    Ok(DeadLetters { limit: brokers::limit(shapes, &topic), topic })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
-
-    use wal_runtime::directory::TopicShape;
 
     use super::*;
 
@@ -82,22 +78,20 @@ mod tests {
     fn a_namespace_has_its_own_topic_if_it_exists_and_nobody_guesses() {
         let topics = Topics::new("wal.").unwrap();
         let orders = Namespace::parse("orders").unwrap();
-        let takes = |max_message_bytes| {
-            Presence::Known(TopicShape { partitions: 1, replication: 1, max_message_bytes, configs: Arc::default() })
-        };
-        let unknown = || Presence::Unknown { for_at_least: Duration::ZERO };
+        let takes = |max_message_bytes| Found::Known { partitions: 1, max_message_bytes };
+        let unknown = || Found::Missing(Duration::ZERO);
         let (own, common) = (topics.dead_entries(&orders), topics.dead_requests());
-        let of = |known: [Presence; 2]| {
-            let known = HashMap::from_iter([own.clone(), common.clone()].into_iter().zip(known));
-            dead_letters(&topics, Some(&orders), &known).map(|found| (found.topic.to_string(), found.limit))
+        let of = |found: [Found; 2]| {
+            let shapes = Shapes::from_iter([own.clone(), common.clone()].into_iter().zip(found));
+            dead_letters(&topics, Some(&orders), &shapes).map(|found| (found.topic.to_string(), found.limit))
         };
         assert_eq!(of([takes(5), takes(7)]), Ok(("dlq.wal.orders".to_owned(), 5)));
         assert_eq!(of([unknown(), takes(7)]), Ok(("dlq.wal.ingress".to_owned(), 7)));
-        assert_eq!(of([Presence::Denied(String::new()), takes(7)]), Ok(("dlq.wal.ingress".to_owned(), 7)));
-        assert_eq!(of([unknown(), unknown()]), Ok(("dlq.wal.ingress".to_owned(), DEFAULT_LIMIT)));
-        assert!(of([Presence::Unanswered("away".to_owned()), takes(7)]).is_err());
-        assert!(of([unknown(), Presence::Unanswered("away".to_owned())]).is_err());
-        let only_common = HashMap::from([(common, takes(7))]);
+        assert_eq!(of([Found::Denied(String::new()), takes(7)]), Ok(("dlq.wal.ingress".to_owned(), 7)));
+        assert_eq!(of([unknown(), unknown()]), Ok(("dlq.wal.ingress".to_owned(), 1_048_588)));
+        assert!(of([Found::Unanswered("away".to_owned()), takes(7)]).is_err());
+        assert!(of([unknown(), Found::Unanswered("away".to_owned())]).is_err());
+        let only_common = Shapes::from([(common, takes(7))]);
         assert_eq!(dead_letters(&topics, None, &only_common).unwrap().limit, 7);
     }
 }

@@ -9,6 +9,7 @@ use wal_model::seal::Keyring;
 use wal_model::topics::Topics;
 use wal_model::{Namespace, SystemClock};
 use wal_runtime::batch_loop::{self, Limits, Observer, Options, Reads};
+use wal_runtime::brokers::{Brokers as _, Cluster};
 use wal_runtime::config::{Kafka, Seal, Settings, StoreSettings, TopicSettings};
 use wal_runtime::directory::{Directory, Presence};
 use wal_runtime::ends::Ends;
@@ -97,8 +98,9 @@ impl Service {
             stop_timeout: self.config.stop_timeout,
             tick: Some(self.config.sweep_interval),
         };
-        let brokers = Cluster {
-            directory: Directory::new(&self.kafka).map_err(batch_loop::Error::Client)?,
+        let directory = Directory::new(&self.kafka).map_err(batch_loop::Error::Client)?;
+        let brokers = OfCluster {
+            cluster: Cluster { directory, partitions: self.topics.partitions, replication: self.topics.replication },
             ends: Ends::new(&self.kafka).map_err(batch_loop::Error::Client)?,
             topics: self.kafka.topics.clone(),
         };
@@ -119,18 +121,18 @@ impl Service {
 }
 
 /// The brokers themselves.
-struct Cluster {
-    directory: Directory,
+struct OfCluster {
+    cluster: Cluster,
     ends: Ends,
     topics: Topics,
 }
 
-impl Brokers for Cluster {
+impl Brokers for OfCluster {
     async fn shape(&self, freshness: Freshness) -> Result<Shape, String> {
         let acks = self.topics.acks();
         let presence = match freshness {
-            Freshness::Remembered => self.directory.look_up(std::slice::from_ref(&acks)).await.remove(&acks),
-            Freshness::Now => Some(self.directory.refresh(&acks).await),
+            Freshness::Remembered => self.cluster.directory.look_up(std::slice::from_ref(&acks)).await.remove(&acks),
+            Freshness::Now => Some(self.cluster.directory.refresh(&acks).await),
         };
         match presence {
             Some(Presence::Known(shape)) => {
@@ -145,17 +147,17 @@ impl Brokers for Cluster {
     async fn dead_letters_of(&self, namespaces: Vec<Namespace>) -> Result<HashMap<Namespace, DeadLetters>, String> {
         let mut topics = vec![self.topics.dead_requests()];
         topics.extend(namespaces.iter().map(|namespace| self.topics.dead_entries(namespace)));
-        let known = self.directory.look_up(&topics).await;
+        let shapes = self.cluster.shapes(topics).await;
         let found = |namespace: Namespace| {
-            let dead_letters = brokers::dead_letters(&self.topics, Some(&namespace), &known)?;
+            let dead_letters = brokers::dead_letters(&self.topics, Some(&namespace), &shapes)?;
             Ok((namespace, dead_letters))
         };
         namespaces.into_iter().map(found).collect()
     }
 
     async fn dead_letters(&self) -> Result<DeadLetters, String> {
-        let known = self.directory.look_up(&[self.topics.dead_requests()]).await;
-        brokers::dead_letters(&self.topics, None, &known)
+        let shapes = self.cluster.shapes(vec![self.topics.dead_requests()]).await;
+        brokers::dead_letters(&self.topics, None, &shapes)
     }
 
     async fn ends(&self, partitions: Vec<i32>) -> HashMap<i32, i64> {
@@ -163,7 +165,7 @@ impl Brokers for Cluster {
     }
 
     fn forget(&self) {
-        self.directory.forget();
+        self.cluster.directory.forget();
     }
 }
 
@@ -180,7 +182,7 @@ pub async fn main(file: Option<&Path>) -> Result<(), Error> {
             true => answers.met(),
             false => answers.unmet("the store does not answer"),
         });
-    let result = service.run(process.observer(), process.shutdown.triggered()).await;
+    let result = service.run(process.observer("wal-status"), process.shutdown.triggered()).await;
     process.stopping();
     result
 }

@@ -127,7 +127,8 @@ impl Bench {
             counts: Arc::new(Counts::default()),
             memory: Mutex::new(Memory::default()),
         };
-        let places = held.map(|partition| ((acks(), partition), Place { assignment: 7, next: 0 })).collect();
+        let places =
+            held.map(|partition| ((acks(), partition), Place { assignment: 7, next: 0, committed: 0 })).collect();
         Bench { fold, brokers, clock, store, places, _folder: folder }
     }
 

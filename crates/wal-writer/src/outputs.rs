@@ -5,9 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use wal_model::ack::Ack;
 use wal_model::audit::{self, Operation};
+use wal_model::delay::{self, Hop, Waits};
 use wal_model::delivery::Delivery;
 use wal_model::entry::Answers;
 use wal_model::id::derive_from_record;
+use wal_model::parked::Parked;
 use wal_model::receipt::Receipt;
 use wal_model::record::{InRecord, OutRecord};
 use wal_model::request::HEADERS_LEN;
@@ -15,14 +17,11 @@ use wal_model::seal::Keyring;
 use wal_model::status::{Failure, Outcome, Reason};
 use wal_model::topics::Topics;
 use wal_model::{Code, Entry, Id, Refusal, Timestamp, Topic, dead_letter};
+use wal_runtime::brokers::{self, Shapes};
 
 use crate::admit::Case;
-use crate::brokers::{self, Found, Shapes};
 use crate::object;
 use crate::settle::{self, Owed, Verdict};
-
-/// What a dead-letter topic takes where its own limit is not known: Kafka's default.
-const DEFAULT_LIMIT: usize = 1_048_588;
 
 /// What became of a record.
 #[derive(Debug)]
@@ -40,6 +39,7 @@ pub(crate) struct Press<'a> {
     pub keyring: &'a Keyring,
     pub group: &'a str,
     pub unknown_target_wait: Duration,
+    pub waits: &'a Waits,
     pub shapes: &'a Shapes,
     pub now: Timestamp,
 }
@@ -84,6 +84,10 @@ impl Press<'_> {
     }
 
     fn delivery(&self, entry: &Entry, outputs: &mut Vec<OutRecord>) -> Result<(), Wait> {
+        if let Some(parked) = self.parked(entry) {
+            outputs.push(parked.encode(self.topics, self.keyring));
+            return Ok(());
+        }
         let delivery = Delivery::of(entry);
         let record = delivery.encode(self.now, self.keyring);
         let target = brokers::target(self.shapes, &entry.target);
@@ -106,10 +110,21 @@ impl Press<'_> {
         }
     }
 
+    /// The first delivery of an entry that waits for its time, on the delay topic that begins the wait.
+    fn parked(&self, entry: &Entry) -> Option<Parked> {
+        let wanted = entry.deliver_at.filter(|_| self.now <= entry.state.deadline())?;
+        let due = delay::due_after(self.now, wanted.saturating_since(self.now));
+        match self.waits.hop(self.now, due) {
+            Hop::Park(wait) => Some(Parked { delivery: Delivery::of(entry), due, parked_at: self.now, wait }),
+            // Rounded up, a wait is none or longer than what could be held.
+            Hop::Publish | Hop::Hold => None,
+        }
+    }
+
     /// The delivery that will never be made, with where its request came from.
     fn dead_entry(&self, entry: &Entry, delivery: &Delivery, refusal: &Refusal) -> OutRecord {
         let own = self.topics.dead_entries(entry.namespace());
-        let has_own = matches!(self.shapes.get(&own), Some(Found::Known { .. }));
+        let has_own = brokers::is_known(self.shapes, &own);
         let topic = if has_own { own } else { self.topics.dead_requests() };
         let limit = self.limit(&topic);
         dead_letter::of_delivery(delivery, &entry.origin, refusal, self.group, topic, limit)
@@ -135,10 +150,7 @@ impl Press<'_> {
     }
 
     fn limit(&self, topic: &Topic) -> usize {
-        match self.shapes.get(topic) {
-            Some(Found::Known { max_message_bytes, .. }) => *max_message_bytes,
-            Some(Found::Missing(_) | Found::Denied(_) | Found::Unanswered(_)) | None => DEFAULT_LIMIT,
-        }
+        brokers::limit(self.shapes, topic)
     }
 }
 

@@ -7,15 +7,15 @@ use tracing::{info, warn};
 use wal_model::seal::Keyring;
 use wal_model::{Priority, SystemClock, Topic};
 use wal_runtime::batch_loop::{self, Limits, Observer, Options, Reads};
+use wal_runtime::brokers::Cluster;
 use wal_runtime::config::{Kafka, Policy, Seal, Settings, StoreSettings, TopicSettings};
-use wal_runtime::directory::{Directory, Presence};
+use wal_runtime::directory::Directory;
 use wal_runtime::kafka;
 use wal_runtime::service::{self, Process};
 use wal_runtime::topics::Leniency;
 use wal_store::embedded::Embedded;
 use wal_store::{EntryStore, Patient};
 
-use crate::brokers::{Brokers, Found, Shapes};
 use crate::config::Config;
 use crate::writer::Writer;
 
@@ -68,7 +68,7 @@ impl Service {
     ) -> Result<(), Error> {
         let group = kafka::group(&self.kafka, "writer");
         let lanes = self.lanes();
-        service::check_topics(&self.kafka, &self.topics, self.leniency).await?;
+        let waits = service::check_topics(&self.kafka, &self.topics, self.leniency).await?;
         let read = lanes.iter().map(|(topic, _)| topic.clone()).collect();
         service::check_offsets(&self.kafka, &group, read, Some(&self.store.id())).await?;
         let transactional_id = kafka::transactional_id(&self.kafka, "writer");
@@ -91,11 +91,12 @@ impl Service {
         let directory = Directory::new(&self.kafka).map_err(batch_loop::Error::Client)?;
         let writer = Writer {
             store: self.store,
-            brokers: Cluster { directory, topics: self.topics },
+            brokers: Cluster { directory, partitions: self.topics.partitions, replication: self.topics.replication },
             clock: Arc::new(SystemClock),
             keyring: self.keyring,
             policy: self.policy,
             topics: self.kafka.topics.clone(),
+            waits,
             group,
             config: self.config,
         };
@@ -107,35 +108,6 @@ impl Service {
         let priorities = [Priority::High, Priority::Normal, Priority::Low];
         let topics = priorities.into_iter().map(|priority| self.kafka.topics.ingress(priority));
         topics.zip(self.config.shares()).collect()
-    }
-}
-
-/// The brokers themselves.
-struct Cluster {
-    directory: Directory,
-    topics: TopicSettings,
-}
-
-impl Brokers for Cluster {
-    async fn shapes(&self, topics: Vec<Topic>) -> Shapes {
-        let found = |presence| match presence {
-            Presence::Known(shape) => {
-                Found::Known { partitions: shape.partitions, max_message_bytes: shape.max_message_bytes }
-            }
-            Presence::Unknown { for_at_least } => Found::Missing(for_at_least),
-            Presence::Denied(why) => Found::Denied(why),
-            Presence::Unanswered(why) => Found::Unanswered(why),
-        };
-        let answers = self.directory.look_up(&topics).await;
-        answers.into_iter().map(|(topic, presence)| (topic, found(presence))).collect()
-    }
-
-    async fn create(&self, topic: &Topic) -> Result<(), String> {
-        self.directory.create(topic, self.topics.partitions, self.topics.replication).await
-    }
-
-    fn forget(&self) {
-        self.directory.forget();
     }
 }
 
@@ -152,7 +124,7 @@ pub async fn main(file: Option<&Path>) -> Result<(), Error> {
             true => answers.met(),
             false => answers.unmet("the store does not answer"),
         });
-    let result = service.run(process.observer(), process.shutdown.triggered()).await;
+    let result = service.run(process.observer("wal-writer"), process.shutdown.triggered()).await;
     process.stopping();
     result
 }

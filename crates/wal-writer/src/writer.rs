@@ -4,19 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{debug, error, info, warn};
+use wal_model::delay::Waits;
 use wal_model::record::{InRecord, OutRecord};
 use wal_model::request;
 use wal_model::seal::Keyring;
 use wal_model::topics::Topics;
 use wal_model::{Clock, Entry, EntryKey, Topic};
 use wal_runtime::batch_loop::{Batch, CannotGoOn, Handler};
+use wal_runtime::brokers::{self, Brokers, Found, Shapes};
 use wal_runtime::config::Policy;
 use wal_runtime::failpoint;
 use wal_store::patience::Damaged;
 use wal_store::{Inserted, Patient};
 
 use crate::admit::{self, Case, Wanted, Wish};
-use crate::brokers::{Brokers, Found, Shapes};
 use crate::config::Config;
 use crate::object;
 use crate::outputs::{Press, Settled, Wait};
@@ -33,6 +34,7 @@ pub(crate) struct Writer<B> {
     pub keyring: Keyring,
     pub policy: Policy,
     pub topics: Topics,
+    pub waits: Waits,
     pub group: String,
     pub config: Config,
 }
@@ -201,16 +203,16 @@ impl<B: Brokers> Writer<B> {
 
     /// What is stored may name other targets than the request would now; what fails may have a dead-letter topic of its own.
     async fn look_up_stored(&self, settled: &[Settled], shapes: &mut Shapes) {
-        let is_known = |shapes: &Shapes, topic: &Topic| matches!(shapes.get(topic), Some(Found::Known { .. }));
-        let unknown = distinct(entries(settled).map(|entry| &entry.target).filter(|target| !is_known(shapes, target)));
+        let unknown =
+            distinct(entries(settled).map(|entry| &entry.target).filter(|target| !brokers::is_known(shapes, target)));
         if !unknown.is_empty() {
             shapes.extend(self.brokers.shapes(unknown).await);
         }
         let now = self.clock.now();
-        let may_fail = |entry: &&Entry| now > entry.state.deadline() || !is_known(shapes, &entry.target);
+        let may_fail = |entry: &&Entry| now > entry.state.deadline() || !brokers::is_known(shapes, &entry.target);
         let dead_letters: Vec<Topic> =
             entries(settled).filter(may_fail).map(|entry| self.topics.dead_entries(entry.namespace())).collect();
-        let unknown = distinct(dead_letters.iter().filter(|topic| !is_known(shapes, topic)));
+        let unknown = distinct(dead_letters.iter().filter(|topic| !brokers::is_known(shapes, topic)));
         if !unknown.is_empty() {
             shapes.extend(self.brokers.shapes(unknown).await);
         }
@@ -229,6 +231,7 @@ impl<B: Brokers> Writer<B> {
             keyring: &self.keyring,
             group: &self.group,
             unknown_target_wait: self.config.unknown_target_wait,
+            waits: &self.waits,
             shapes,
             now: self.clock.now(),
         };

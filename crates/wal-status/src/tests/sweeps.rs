@@ -246,7 +246,7 @@ async fn a_partition_that_moved_since_is_left_to_whoever_has_it_now() {
     finished(&bench, &one).await;
     bench.clock.advance(MOMENT);
     bench.tick().await;
-    bench.places.insert((acks(), home(&one)), Place { assignment: 8, next: 0 });
+    bench.places.insert((acks(), home(&one)), Place { assignment: 8, next: 0, committed: 0 });
     let outputs = bench.tick().await;
     assert!(bench.stored(&one).await.is_some());
     assert_eq!(statuses(&outputs)[&one.log_id.to_string()], "gone", "it is told, and then removed, anew");
