@@ -203,7 +203,8 @@ async fn and_stop<T>(run: impl Future<Output = T>, stop: &Shutdown) -> T {
 pub async fn main(file: Option<&Path>) -> Result<(), Error> {
     let process = Process::start(file).await?;
     let service = Service::new(&process.settings)?;
-    let observers = Observers { failures: process.observer(), delays: process.observer_of("delays") };
+    let observers =
+        Observers { failures: process.observer("wal-retry-scheduler"), delays: process.observer_of("delays") };
     let result = service.run(observers, process.shutdown.triggered()).await;
     process.stopping();
     result

@@ -11,7 +11,8 @@ use wal_model::delay::Waits;
 
 use crate::batch_loop::{self, Observer};
 use crate::config::{self, Kafka, Settings, TopicSettings};
-use crate::health::{self, Condition, Health, Heartbeat};
+use crate::health::{self, Condition, Health, Heartbeat, Server};
+use crate::metrics::{Counting, Metrics};
 use crate::shutdown::Shutdown;
 use crate::topics::{self, Deviation, Leniency};
 use crate::{logs, offsets};
@@ -125,7 +126,7 @@ pub async fn check_offsets(
     kafka: &Kafka,
     group: &str,
     topics: Vec<Topic>,
-    store: Option<&dyn Display>,
+    store: Option<&(dyn Display + Sync)>,
 ) -> Result<(), Error> {
     let facts = offsets::gather(kafka, group, topics).await;
     let facts =
@@ -147,8 +148,12 @@ pub struct Process {
     pub settings: Settings,
     /// Triggered by a signal.
     pub shutdown: Shutdown,
+    /// What the process counts.
+    pub metrics: Metrics,
     health: Health,
     assigned: Arc<Condition>,
+    /// Answers until the process ends, during a stop too.
+    _probes: Server,
 }
 
 impl Process {
@@ -160,11 +165,12 @@ impl Process {
         let health = Health::new();
         let assigned = Arc::new(health.condition("assigned"));
         assigned.unmet("the group has not given this member its partitions yet");
-        let probes = health::serve(config::Health::read(&settings)?.listen, health.clone(), shutdown.clone()).await?;
+        let (metrics, listen) = (Metrics::new(), config::Health::read(&settings)?.listen);
+        let probes = health::serve(listen, health.clone(), metrics.clone(), shutdown.clone()).await?;
         if let Some(address) = probes.address() {
-            info!(%address, "health probes");
+            info!(%address, "health probes and metrics");
         }
-        Ok(Process { settings, shutdown, health, assigned })
+        Ok(Process { settings, shutdown, metrics, health, assigned, _probes: probes })
     }
 
     /// One more condition of being ready, not met yet.
@@ -174,16 +180,18 @@ impl Process {
         condition
     }
 
-    /// Who tells the probes how the loop is doing.
-    pub fn observer(&self) -> Arc<dyn Observer> {
+    /// Who tells the probes and the metrics how the loop of a service is doing.
+    pub fn observer(&self, service: &'static str) -> Arc<dyn Observer> {
         let heartbeat = self.health.heartbeat("poll", HEARTBEAT);
-        Arc::new(Signs { heartbeat, assigned: Arc::clone(&self.assigned) })
+        let signs = Arc::new(Signs { heartbeat, assigned: Arc::clone(&self.assigned) });
+        Arc::new(Counting::new(&self.metrics, service, signs))
     }
 
     /// The same for one more loop: the service is ready only when this one has partitions, too.
     pub fn observer_of(&self, name: &'static str) -> Arc<dyn Observer> {
         let assigned = self.condition(name, "the group has not given this member its partitions yet");
-        Arc::new(Signs { heartbeat: self.health.heartbeat(name, HEARTBEAT), assigned: Arc::new(assigned) })
+        let signs = Arc::new(Signs { heartbeat: self.health.heartbeat(name, HEARTBEAT), assigned: Arc::new(assigned) });
+        Arc::new(Counting::new(&self.metrics, name, signs))
     }
 
     /// The loop is over: not ready any more.

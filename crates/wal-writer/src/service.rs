@@ -124,7 +124,7 @@ pub async fn main(file: Option<&Path>) -> Result<(), Error> {
             true => answers.met(),
             false => answers.unmet("the store does not answer"),
         });
-    let result = service.run(process.observer(), process.shutdown.triggered()).await;
+    let result = service.run(process.observer("wal-writer"), process.shutdown.triggered()).await;
     process.stopping();
     result
 }

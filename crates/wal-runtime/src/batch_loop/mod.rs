@@ -18,9 +18,9 @@ mod batch;
 mod epochs;
 mod gate;
 mod lanes;
-mod publisher;
+pub(crate) mod publisher;
 mod source;
-mod watchdog;
+pub(crate) mod watchdog;
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -399,7 +399,7 @@ impl Poller {
         let snapshot = snapshot.restricted_to(|partition| next.contains_key(partition));
         let place = |(partition, next): ((Topic, i32), i64)| {
             let assignment = snapshot.epoch(&partition).expect("records are taken from what the snapshot holds");
-            (partition, Place { assignment, next })
+            (partition, Place { assignment, next, committed: next })
         };
         let places: HashMap<(Topic, i32), Place> = first.into_iter().map(place).collect();
         self.hand_over(Work { kind: Kind::Records, batch: Batch { records, places }, next, metadata, snapshot })
@@ -510,7 +510,8 @@ impl<H: Handler> Worker<H> {
                 }
                 Done::Committed(work.next.clone())
             }
-            Err(Unpublished::Again(why)) => Done::Again(why),
+            // What is committed says which of the two it was.
+            Err(Unpublished::Again(why) | Unpublished::Unclear(why)) => Done::Again(why),
             Err(Unpublished::Fatal(why)) => Done::Fatal(why),
         }
     }
