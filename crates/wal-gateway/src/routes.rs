@@ -220,7 +220,7 @@ fn is_loopback(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use async_trait::async_trait;
-    use wal_model::status::Event;
+    use wal_model::ack::Ack;
     use wal_model::{Entry, EntryKey, Timestamp};
     use wal_store::{After, Applied, Error, Inserted, Page, StoreId};
 
@@ -250,11 +250,24 @@ mod tests {
             std::future::pending().await
         }
 
-        async fn apply(&self, _: &[(EntryKey, Event)]) -> Result<Vec<Applied>, Error> {
+        async fn apply(&self, _: &[Ack]) -> Result<Vec<Applied>, Error> {
             std::future::pending().await
         }
 
         async fn expired(&self, _: Timestamp, _: Option<(Timestamp, EntryKey)>, _: usize) -> Result<Vec<Entry>, Error> {
+            std::future::pending().await
+        }
+
+        async fn finished(
+            &self,
+            _: Timestamp,
+            _: Option<(Timestamp, EntryKey)>,
+            _: usize,
+        ) -> Result<Vec<wal_store::Finished>, Error> {
+            std::future::pending().await
+        }
+
+        async fn remove(&self, _: &[EntryKey], _: Timestamp) -> Result<usize, Error> {
             std::future::pending().await
         }
     }
