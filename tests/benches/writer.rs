@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use mirror::Mirror;
 use tokio::sync::Notify;
 use wal_model::{InRecord, Topic};
-use wal_runtime::batch_loop::{self, Limits, Observer, Options};
+use wal_runtime::batch_loop::{self, Limits, Observer, Options, Reads};
 use wal_runtime::config::{Kafka as KafkaSettings, Settings, TopicSettings};
 use wal_runtime::{kafka, topics};
 use wal_store::embedded::Embedded;
@@ -175,7 +175,8 @@ fn options(kafka: &KafkaSettings, group: &str, from: Topic) -> Options {
         consumer: kafka::consumer(kafka, group),
         producer: kafka::transactional(kafka, &kafka::transactional_id(kafka, "writer")),
         group: group.to_owned(),
-        lanes: vec![(from, 100)],
+        reads: Reads::Lanes(vec![(from, 100)]),
+        tick: None,
         limits: Limits { records: BATCH, bytes: 8 << 20, wait: Duration::from_millis(5) },
         offset_metadata: String::new(),
         start_timeout: kafka.start_timeout,

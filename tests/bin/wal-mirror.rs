@@ -14,7 +14,7 @@ use std::time::Duration;
 use mirror::Mirror;
 use rustix::process::{Signal, getpid, kill_process};
 use wal_model::{OutRecord, Topic};
-use wal_runtime::batch_loop::{self, Batch, CannotGoOn, Handler, Limits, Observer, Options};
+use wal_runtime::batch_loop::{self, Batch, CannotGoOn, Handler, Limits, Observer, Options, Reads};
 use wal_runtime::config::{Kafka, Settings};
 use wal_runtime::shutdown::Shutdown;
 
@@ -67,7 +67,8 @@ async fn main() -> anyhow::Result<()> {
         consumer: wal_runtime::kafka::consumer(&kafka, group),
         producer: wal_runtime::kafka::transactional(&kafka, &format!("{group}-{instance}")),
         group: group.clone(),
-        lanes: vec![(Topic::parse(from)?, 100)],
+        reads: Reads::Lanes(vec![(Topic::parse(from)?, 100)]),
+        tick: None,
         limits: Limits { records, bytes: 8 << 20, wait: Duration::from_millis(5) },
         offset_metadata: String::new(),
         start_timeout: kafka.start_timeout,

@@ -1,20 +1,22 @@
-//! The four places where rdkafka's safe interface is not enough, each wrapped so that the rest stays safe.
+//! The five places where rdkafka's safe interface is not enough, each wrapped so that the rest stays safe.
 //!
 //! 1. `commit_transaction` of rdkafka 0.39 flushes in slices of 100 ms, so that a commit costs about 101 ms whatever its size. The
 //!    native call flushes by itself and takes 3 to 4 ms. (`BaseProducer::poll` keeps polling until its timeout has passed.)
 //! 2. The safe group metadata hides generation and member id, and a commit without them is not fenced by the broker.
 //! 3. `send_offsets_to_transaction` takes the metadata of point 2.
 //! 4. `Headers::get` panics on a header name that is not UTF-8, which any client may send.
+//! 5. The end of a partition is told without its offset, and that is the only way past the marks that transactions leave behind the
+//!    last record: a place before them is lost as soon as retention takes them.
 
 #![expect(unsafe_code, reason = "calls into librdkafka, each with its proof")]
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
+use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 use std::time::Duration;
 
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::RDKafkaErrorCode;
-use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka_sys as sys;
 
@@ -116,11 +118,123 @@ pub(crate) fn abort<C: ClientContext>(producer: &Client<C>, timeout: Duration) -
     outcome(unsafe { sys::rd_kafka_abort_transaction(producer.native_ptr(), millis(timeout)) })
 }
 
-/// Calls `each` with name and value of every header, in order. Names are whatever bytes the sender chose.
-pub(crate) fn for_each_header<'m>(message: &'m BorrowedMessage<'_>, mut each: impl FnMut(&'m [u8], Option<&'m [u8]>)) {
+/// A partition's own queue. It keeps nothing alive: whoever holds it holds the consumer too.
+pub(crate) struct Queue(NonNull<sys::rd_kafka_queue_t>);
+
+// SAFETY: librdkafka's queues may be used from any thread; ours is used by one at a time.
+unsafe impl Send for Queue {}
+
+/// What a partition's queue gives.
+pub(crate) enum Polled<'q> {
+    /// Nothing at the moment.
+    Nothing,
+    /// A record.
+    Record(Record<'q>),
+    /// Everything before this offset has been given, marks of transactions included.
+    End(i64),
+    /// Reading failed.
+    Error(RDKafkaErrorCode),
+}
+
+/// A record that librdkafka still owns the bytes of.
+pub(crate) struct Record<'q> {
+    message: NonNull<sys::rd_kafka_message_t>,
+    queue: PhantomData<&'q Queue>,
+}
+
+impl Queue {
+    /// Another handle on the queue of a partition that is assigned and split off.
+    pub(crate) fn of<C: ClientContext>(client: &Client<C>, topic: &str, partition: i32) -> Option<Queue> {
+        let topic = CString::new(topic).ok()?;
+        // SAFETY: client and name live for the call; the reference that is returned is ours to destroy, which Drop does.
+        NonNull::new(unsafe { sys::rd_kafka_queue_get_partition(client.native_ptr(), topic.as_ptr(), partition) })
+            .map(Queue)
+    }
+
+    /// What is there now. Does not wait.
+    pub(crate) fn poll(&self) -> Polled<'_> {
+        // SAFETY: the queue is alive; the message that is returned is ours to destroy, which Record does.
+        let message = NonNull::new(unsafe { sys::rd_kafka_consume_queue(self.0.as_ptr(), 0) });
+        let Some(message) = message else { return Polled::Nothing };
+        let record = Record { message, queue: PhantomData };
+        // SAFETY: the message is alive.
+        let error = unsafe { message.as_ref() }.err;
+        match error {
+            sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => Polled::Record(record),
+            sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__PARTITION_EOF => Polled::End(record.offset()),
+            error => Polled::Error(error.into()),
+        }
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        // SAFETY: got from librdkafka, destroyed once.
+        unsafe { sys::rd_kafka_queue_destroy(self.0.as_ptr()) }
+    }
+}
+
+impl Record<'_> {
+    fn message(&self) -> &sys::rd_kafka_message_t {
+        // SAFETY: alive until it is dropped.
+        unsafe { self.message.as_ref() }
+    }
+
+    pub(crate) fn partition(&self) -> i32 {
+        self.message().partition
+    }
+
+    pub(crate) fn offset(&self) -> i64 {
+        self.message().offset
+    }
+
+    /// Milliseconds since the epoch; `None` where the broker keeps no time.
+    pub(crate) fn timestamp(&self) -> Option<i64> {
+        let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        // SAFETY: the message is alive, and `kind` for the call.
+        let millis = unsafe { sys::rd_kafka_message_timestamp(self.message.as_ptr(), &raw mut kind) };
+        (kind != sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE).then_some(millis)
+    }
+
+    pub(crate) fn key(&self) -> Option<&[u8]> {
+        // SAFETY: a key that is not null has `key_len` bytes and lives as long as the message.
+        unsafe { bytes(self.message().key.cast(), self.message().key_len) }
+    }
+
+    pub(crate) fn value(&self) -> Option<&[u8]> {
+        // SAFETY: a value that is not null has `len` bytes and lives as long as the message.
+        unsafe { bytes(self.message().payload.cast(), self.message().len) }
+    }
+
+    /// Calls `each` with name and value of every header, in order. Names are whatever bytes the sender chose.
+    pub(crate) fn for_each_header<'m>(&'m self, each: impl FnMut(&'m [u8], Option<&'m [u8]>)) {
+        // SAFETY: the message is alive for as long as what is given to `each`.
+        unsafe { headers(self.message.as_ptr(), each) }
+    }
+}
+
+impl Drop for Record<'_> {
+    fn drop(&mut self) {
+        // SAFETY: ours, destroyed once.
+        unsafe { sys::rd_kafka_message_destroy(self.message.as_ptr()) }
+    }
+}
+
+/// # Safety
+/// `start` is null or has `length` bytes that live for `'m`.
+unsafe fn bytes<'m>(start: *const u8, length: usize) -> Option<&'m [u8]> {
+    // SAFETY: the caller's word.
+    (!start.is_null()).then(|| unsafe { std::slice::from_raw_parts(start, length) })
+}
+
+/// Calls `each` with name and value of every header, in order.
+///
+/// # Safety
+/// The message lives for `'m`.
+unsafe fn headers<'m>(message: *const sys::rd_kafka_message_t, mut each: impl FnMut(&'m [u8], Option<&'m [u8]>)) {
     let mut headers: *mut sys::rd_kafka_headers_t = ptr::null_mut();
     // SAFETY: the message is alive; on success `headers` points into it.
-    let found = unsafe { sys::rd_kafka_message_headers(message.ptr(), &raw mut headers) };
+    let found = unsafe { sys::rd_kafka_message_headers(message, &raw mut headers) };
     if found != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
         return;
     }
@@ -135,10 +249,7 @@ pub(crate) fn for_each_header<'m>(message: &'m BorrowedMessage<'_>, mut each: im
             return;
         }
         // SAFETY: librdkafka terminates names; a value that is not null has `length` bytes. Both live as long as the message.
-        let (name, value) = unsafe {
-            let name = CStr::from_ptr(name).to_bytes();
-            (name, (!value.is_null()).then(|| std::slice::from_raw_parts(value.cast::<u8>(), length)))
-        };
+        let (name, value) = unsafe { (CStr::from_ptr(name).to_bytes(), bytes(value.cast(), length)) };
         each(name, value);
     }
 }

@@ -122,6 +122,16 @@ pub(crate) fn facts<C: Consumer<X>, X: ConsumerContext>(
     Ok(facts)
 }
 
+/// The topics whose names begin so.
+pub(crate) fn topics_under<C: Consumer<X>, X: ConsumerContext>(
+    consumer: &C,
+    prefix: &str,
+) -> Result<Vec<Topic>, KafkaError> {
+    let metadata = consumer.fetch_metadata(None, ANSWER_TIMEOUT)?;
+    let names = metadata.topics().iter().map(rdkafka::metadata::MetadataTopic::name);
+    Ok(names.filter(|name| name.starts_with(prefix)).filter_map(|name| Topic::parse(name).ok()).collect())
+}
+
 fn partitions<C: Consumer<X>, X: ConsumerContext>(consumer: &C, topic: &Topic) -> Result<i32, KafkaError> {
     let metadata = consumer.fetch_metadata(Some(topic.as_str()), ANSWER_TIMEOUT)?;
     let found = metadata.topics().first().filter(|found| found.name() == topic.as_str());

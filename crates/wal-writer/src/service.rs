@@ -7,7 +7,7 @@ use std::time::Duration;
 use tracing::{info, warn};
 use wal_model::seal::Keyring;
 use wal_model::{Priority, SystemClock, Topic};
-use wal_runtime::batch_loop::{self, Limits, Observer, Options};
+use wal_runtime::batch_loop::{self, Limits, Observer, Options, Reads};
 use wal_runtime::config::{self, Kafka, Policy, Seal, Settings, StoreSettings, TopicSettings};
 use wal_runtime::directory::{Directory, Presence};
 use wal_runtime::health::{Condition, Health, Heartbeat};
@@ -142,7 +142,7 @@ impl Service {
             consumer: kafka::consumer(&self.kafka, &group),
             producer: kafka::transactional(&self.kafka, &transactional_id),
             group: group.clone(),
-            lanes,
+            reads: Reads::Lanes(lanes),
             limits: Limits {
                 records: self.config.batch_records,
                 bytes: self.config.batch_bytes,
@@ -151,6 +151,7 @@ impl Service {
             offset_metadata: offset_metadata(&*self.store),
             start_timeout: self.kafka.start_timeout,
             stop_timeout: self.config.stop_timeout,
+            tick: None,
         };
         let directory = Directory::new(&self.kafka).map_err(batch_loop::Error::Client)?;
         let writer = Writer {

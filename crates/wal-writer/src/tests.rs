@@ -106,7 +106,7 @@ fn write(offset: i64, id: &str) -> InRecord {
 
 impl Bench {
     async fn handle(&self, records: Vec<InRecord>) -> Vec<OutRecord> {
-        self.writer.handle(&Batch { records }).await.unwrap()
+        self.writer.handle(&Batch { records, ..Batch::default() }).await.unwrap()
     }
 
     async fn stored(&self, log_id: &str) -> Entry {

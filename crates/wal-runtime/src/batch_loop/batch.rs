@@ -1,11 +1,10 @@
-//! A batch: records that are stored, published and committed together, in one buffer.
+//! A batch: records that are stored, published and committed together.
 
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rdkafka::message::{BorrowedMessage, Message, Timestamp as KafkaTimestamp};
 use wal_model::record::{Header, InRecord};
 use wal_model::{Timestamp, Topic};
 
@@ -14,8 +13,20 @@ use crate::native;
 /// Records of several partitions, each partition's in order.
 #[derive(Debug, Default)]
 pub struct Batch {
-    /// The records.
+    /// The records; none in a tick.
     pub records: Vec<InRecord>,
+    /// The partitions of these records; in a tick every partition that is held.
+    pub places: HashMap<(Topic, i32), Place>,
+}
+
+/// How a partition is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Which assignment of the partition it is: no earlier or later one has this number.
+    pub assignment: u64,
+    /// The first offset that is not handled and committed: in a batch that of the partition's first record in it. In a tick it is past
+    /// the marks that transactions leave behind the last record.
+    pub next: i64,
 }
 
 /// Where a partition's next record stands after a batch.
@@ -26,6 +37,9 @@ pub(crate) struct Builder {
     cluster: Arc<str>,
     buffer: Vec<u8>,
     drafts: Vec<Draft>,
+    taken: Vec<InRecord>,
+    taken_bytes: usize,
+    first: NextOffsets,
     next: NextOffsets,
 }
 
@@ -41,54 +55,88 @@ struct Draft {
 
 impl Builder {
     pub(crate) fn new(cluster: Arc<str>, capacity: usize) -> Builder {
-        Builder { cluster, buffer: Vec::with_capacity(capacity), drafts: Vec::new(), next: NextOffsets::new() }
+        Builder {
+            cluster,
+            buffer: Vec::with_capacity(capacity),
+            drafts: Vec::new(),
+            taken: Vec::new(),
+            taken_bytes: 0,
+            first: NextOffsets::new(),
+            next: NextOffsets::new(),
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.drafts.len()
+        self.drafts.len() + self.taken.len()
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.buffer.len()
+        self.buffer.len() + self.taken_bytes
     }
 
-    pub(crate) fn add(&mut self, topic: &Topic, message: &BorrowedMessage<'_>) {
-        let key = message.key().map(|key| copy(&mut self.buffer, key));
-        let value = message.payload().map(|value| copy(&mut self.buffer, value));
-        let mut headers = Vec::new();
-        native::for_each_header(message, |name, value| {
-            let name = copy(&mut self.buffer, name);
-            headers.push((name, value.map(|value| copy(&mut self.buffer, value))));
-        });
-        let time = match message.timestamp() {
-            KafkaTimestamp::NotAvailable => None,
-            KafkaTimestamp::CreateTime(millis) | KafkaTimestamp::LogAppendTime(millis) => {
-                Timestamp::from_millis(millis)
-            }
-        };
-        let (partition, offset) = (message.partition(), message.offset());
+    pub(crate) fn add(&mut self, topic: &Topic, record: &native::Record<'_>) {
+        let (partition, offset) = (record.partition(), record.offset());
+        self.moves(topic, partition, offset);
+        let draft = draft(&mut self.buffer, topic, record);
+        self.drafts.push(draft);
+    }
+
+    /// Adds a record that was copied before.
+    pub(crate) fn take(&mut self, record: InRecord) {
+        self.moves(&record.topic, record.partition, record.offset);
+        self.taken_bytes += record.size();
+        self.taken.push(record);
+    }
+
+    fn moves(&mut self, topic: &Topic, partition: i32, offset: i64) {
+        self.first.entry((topic.clone(), partition)).or_insert(offset);
         self.next.insert((topic.clone(), partition), offset + 1);
-        self.drafts.push(Draft { topic: topic.clone(), partition, offset, time, key, value, headers });
     }
 
-    pub(crate) fn finish(self) -> (Batch, NextOffsets) {
+    /// The records, the first offset of each partition among them, and the offset after the last.
+    pub(crate) fn finish(self) -> (Vec<InRecord>, NextOffsets, NextOffsets) {
         let buffer = Bytes::from(self.buffer);
+        let mut records = self.taken;
+        records.extend(self.drafts.into_iter().map(|draft| draft.finish(&buffer, &self.cluster)));
+        (records, self.first, self.next)
+    }
+}
+
+/// A copy of one record in a buffer of its own.
+pub(crate) fn copied(topic: &Topic, record: &native::Record<'_>, cluster: &Arc<str>) -> InRecord {
+    let mut buffer = Vec::with_capacity(record.value().map_or(0, <[u8]>::len) + 1024);
+    let draft = draft(&mut buffer, topic, record);
+    draft.finish(&Bytes::from(buffer), cluster)
+}
+
+fn draft(buffer: &mut Vec<u8>, topic: &Topic, record: &native::Record<'_>) -> Draft {
+    let key = record.key().map(|key| copy(buffer, key));
+    let value = record.value().map(|value| copy(buffer, value));
+    let mut headers = Vec::new();
+    record.for_each_header(|name, value| {
+        let name = copy(buffer, name);
+        headers.push((name, value.map(|value| copy(buffer, value))));
+    });
+    let time = record.timestamp().and_then(Timestamp::from_millis);
+    let (partition, offset) = (record.partition(), record.offset());
+    Draft { topic: topic.clone(), partition, offset, time, key, value, headers }
+}
+
+impl Draft {
+    fn finish(self, buffer: &Bytes, cluster: &Arc<str>) -> InRecord {
         let slice = |range: Range<usize>| buffer.slice(range);
-        let record = |draft: Draft| InRecord {
-            cluster: Arc::clone(&self.cluster),
-            topic: draft.topic,
-            partition: draft.partition,
-            offset: draft.offset,
-            time: draft.time,
-            key: draft.key.map(slice),
-            value: draft.value.map(slice),
-            headers: draft
-                .headers
-                .into_iter()
-                .map(|(name, value)| Header { name: slice(name), value: value.map(slice) })
-                .collect(),
-        };
-        (Batch { records: self.drafts.into_iter().map(record).collect() }, self.next)
+        let header =
+            |(name, value): (Range<usize>, Option<Range<usize>>)| Header { name: slice(name), value: value.map(slice) };
+        InRecord {
+            cluster: Arc::clone(cluster),
+            topic: self.topic,
+            partition: self.partition,
+            offset: self.offset,
+            time: self.time,
+            key: self.key.map(slice),
+            value: self.value.map(slice),
+            headers: self.headers.into_iter().map(header).collect(),
+        }
     }
 }
 

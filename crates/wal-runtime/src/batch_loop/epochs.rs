@@ -26,6 +26,11 @@ struct Current {
 pub(crate) struct Snapshot(Vec<(Partition, u64)>);
 
 impl Snapshot {
+    /// The epoch a partition was held under.
+    pub(crate) fn epoch(&self, partition: &Partition) -> Option<u64> {
+        self.0.iter().find(|(other, _)| other == partition).map(|(_, epoch)| *epoch)
+    }
+
     /// Only what concerns some partitions.
     pub(crate) fn restricted_to(mut self, is_wanted: impl Fn(&Partition) -> bool) -> Snapshot {
         self.0.retain(|(partition, _)| is_wanted(partition));

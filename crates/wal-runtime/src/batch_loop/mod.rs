@@ -5,6 +5,7 @@
 //!   ───────────                                  ───────────
 //!   serve rebalances (always)
 //!   take metadata and epochs, then records ────▶ handler: store, plan        (abandoned when a partition moves)
+//!   or, at a tick, no records
 //!   serve rebalances                             begin, send all, offsets
 //!   serve rebalances                             epochs still hold? commit
 //!   next batch, or rewind to what is committed ◀─ committed | again
@@ -15,12 +16,15 @@
 
 mod batch;
 mod epochs;
+mod gate;
 mod lanes;
 mod publisher;
 mod source;
 mod watchdog;
 
+use std::collections::HashMap;
 use std::future::Future;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError};
@@ -32,19 +36,22 @@ use tokio::sync::{oneshot, watch};
 use tracing::{debug, info, warn};
 use wal_model::{OutRecord, Topic};
 
-pub use batch::Batch;
+pub use batch::{Batch, Place};
+pub use gate::{Gate, Look};
 pub use watchdog::EXIT_CODE;
 
 use batch::NextOffsets;
 use epochs::{Epochs, Snapshot};
 use publisher::{Publisher, Unpublished};
-use source::{Source, Taken, Unreadable, Wake};
+use source::{Source, Standing, Taken, Unreadable, Wake};
 use watchdog::Watchdog;
 
 use crate::native::GroupMetadata;
 
 /// How long the poll thread rests when nothing wakes it; rebalances and errors wake it, so this is only a safety net.
 const REST: Duration = Duration::from_millis(100);
+/// The shortest rest: what is due sooner is looked at no more than so often.
+const SHORTEST_REST: Duration = Duration::from_micros(200);
 /// Waits between tries of a batch that could not be published, the last one repeated.
 const RETRIES: [Duration; 5] = [
     Duration::from_millis(50),
@@ -75,8 +82,8 @@ pub struct Options {
     pub producer: ClientConfig,
     /// The consumer group.
     pub group: String,
-    /// The topics to read, the most urgent first, each with its share of a full batch in percent.
-    pub lanes: Vec<(Topic, u8)>,
+    /// What is read, and in which order.
+    pub reads: Reads,
     /// How much one batch may hold.
     pub limits: Limits,
     /// Written beside every committed offset.
@@ -85,6 +92,24 @@ pub struct Options {
     pub start_timeout: Duration,
     /// How long a stop waits for the batch in hand.
     pub stop_timeout: Duration,
+    /// How often the handler has its tick; `None` is never.
+    pub tick: Option<Duration>,
+}
+
+/// What is read, and in which order.
+pub enum Reads {
+    /// These topics, the most urgent first, each with its share of a full batch in percent.
+    Lanes(Vec<(Topic, u8)>),
+    /// Every topic whose name begins so, those to come included; the head of each partition when the gate lets it pass. Nothing behind
+    /// a head is looked at.
+    Gated {
+        /// What the names of the topics begin with.
+        prefix: String,
+        /// Who lets heads pass.
+        gate: Arc<dyn Gate>,
+        /// The most records taken in a second; `None` is no ceiling.
+        rate: Option<NonZeroU32>,
+    },
 }
 
 /// Why a handler gives up for good. Anything that may mend itself it waits for instead.
@@ -100,6 +125,16 @@ pub trait Handler: Send + Sync + 'static {
     /// await, when a partition of the batch moved away or the process stops. What it returns is published, together with the
     /// batch's offsets, in one transaction.
     fn handle(&self, batch: &Batch) -> impl Future<Output = Result<Vec<OutRecord>, CannotGoOn>> + Send;
+
+    /// What is to be published without a record having come: called at every tick, between batches. `batch` has no records and every
+    /// partition that is held. Like a batch it may be called again after any of its effects and dropped at any await, and what it
+    /// returns is published in one transaction that a zombie cannot commit.
+    fn tick(&self, _batch: &Batch) -> impl Future<Output = Result<Vec<OutRecord>, CannotGoOn>> + Send {
+        async { Ok(Vec::new()) }
+    }
+
+    /// What [`Handler::handle`] or [`Handler::tick`] returned last is committed. Quick: the next batch waits.
+    fn committed(&self) {}
 
     /// A batch was given up; what was believed of the brokers may have been wrong.
     fn given_up(&self) {}
@@ -139,17 +174,28 @@ pub enum Error {
 
 /// A batch on its way through the work thread.
 struct Work {
+    kind: Kind,
     batch: Batch,
     next: NextOffsets,
     metadata: GroupMetadata,
     snapshot: Snapshot,
 }
 
+/// What is to be done with a batch.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Records,
+    Tick,
+    /// Only its offsets are to be committed.
+    KeepPlace,
+}
+
 /// What the work thread tells the poll thread.
 enum Done {
     Ready,
     NotReady(String),
-    Committed,
+    /// These offsets.
+    Committed(NextOffsets),
     Again(String),
     Fatal(String),
 }
@@ -166,8 +212,7 @@ pub async fn run<H: Handler>(
     let is_stopping = Arc::new(AtomicBool::new(false));
     let (cancel, cancelled) = watch::channel(false);
     let watchdog = Watchdog::deadly()?;
-    let source =
-        Source::new(&options.consumer, &options.group, &options.lanes, Arc::clone(&epochs), Arc::clone(&wake))?;
+    let source = Source::new(&options.consumer, &options.group, options.reads, Arc::clone(&epochs), Arc::clone(&wake))?;
     let publisher = Publisher::new(options.producer.clone(), options.offset_metadata.clone(), watchdog.clone());
     let (to_worker, work) = mpsc::sync_channel(1);
     let (to_poller, done) = mpsc::sync_channel(4);
@@ -187,6 +232,8 @@ pub async fn run<H: Handler>(
         epochs,
         observer,
         limits: options.limits,
+        tick: options.tick,
+        last_tick: Instant::now(),
         start_timeout: options.start_timeout,
         stop_timeout: options.stop_timeout,
         is_stopping: Arc::clone(&is_stopping),
@@ -223,6 +270,8 @@ struct Poller {
     epochs: Arc<Epochs>,
     observer: Arc<dyn Observer>,
     limits: Limits,
+    tick: Option<Duration>,
+    last_tick: Instant,
     start_timeout: Duration,
     stop_timeout: Duration,
     is_stopping: Arc<AtomicBool>,
@@ -273,12 +322,12 @@ impl Poller {
                 }
             }
             phase = match phase {
-                Phase::Idle => self.start_batch()?,
+                Phase::Idle => self.start()?,
                 Phase::Rewinding { not_before } if Instant::now() >= not_before => self.rewind()?,
                 waiting => waiting,
             };
             // An idle look found nothing, a busy one must wait: either way something will wake this thread.
-            self.wake.wait(REST);
+            self.wake.wait(self.rest(&phase));
         }
     }
 
@@ -298,7 +347,10 @@ impl Poller {
                 }
                 phase => Ok(phase),
             },
-            Ok(Done::Committed) => Ok(Phase::Idle),
+            Ok(Done::Committed(next)) => {
+                self.source.committed(&next);
+                Ok(Phase::Idle)
+            }
             Ok(Done::Again(why)) => {
                 warn!(why, "batch given up, reading again from the committed offsets");
                 self.observer.rewound(&why);
@@ -306,6 +358,28 @@ impl Poller {
             }
             Ok(Done::Fatal(why)) => Err(Error::Fatal(why)),
         }
+    }
+
+    /// How long nothing can happen that does not wake this thread.
+    fn rest(&self, phase: &Phase) -> Duration {
+        let Phase::Idle = phase else { return REST };
+        let until_tick = self.tick.map_or(REST, |every| every.saturating_sub(self.last_tick.elapsed()));
+        let rest = self.source.rest().unwrap_or(REST).min(until_tick);
+        rest.clamp(SHORTEST_REST, REST)
+    }
+
+    fn start(&mut self) -> Result<Phase, Error> {
+        let is_tick_due = self.tick.is_some_and(|every| self.last_tick.elapsed() >= every);
+        if is_tick_due || self.source.is_to_be_kept() {
+            let kind = if is_tick_due { Kind::Tick } else { Kind::KeepPlace };
+            if let Some(Standing { metadata, snapshot, places }) = self.source.stand(&self.epochs) {
+                self.last_tick = if is_tick_due { Instant::now() } else { self.last_tick };
+                let next = places.iter().map(|(partition, place)| (partition.clone(), place.next)).collect();
+                let batch = Batch { records: Vec::new(), places };
+                return self.hand_over(Work { kind, batch, next, metadata, snapshot });
+            }
+        }
+        self.start_batch()
     }
 
     fn start_batch(&mut self) -> Result<Phase, Error> {
@@ -320,10 +394,18 @@ impl Poller {
             self.wake.wait(left);
             self.source.fill(&mut builder, &self.limits).map_err(fatal)?;
         }
-        let (batch, next) = builder.finish();
-        debug!(records = batch.records.len(), "batch taken");
+        let (records, first, next) = builder.finish();
+        debug!(records = records.len(), "batch taken");
         let snapshot = snapshot.restricted_to(|partition| next.contains_key(partition));
-        let work = Work { batch, next, metadata, snapshot };
+        let place = |(partition, next): ((Topic, i32), i64)| {
+            let assignment = snapshot.epoch(&partition).expect("records are taken from what the snapshot holds");
+            (partition, Place { assignment, next })
+        };
+        let places: HashMap<(Topic, i32), Place> = first.into_iter().map(place).collect();
+        self.hand_over(Work { kind: Kind::Records, batch: Batch { records, places }, next, metadata, snapshot })
+    }
+
+    fn hand_over(&self, work: Work) -> Result<Phase, Error> {
         match self.work.try_send(work) {
             Ok(()) => Ok(Phase::Busy),
             Err(_) => Err(Error::Fatal("the work thread ended".to_owned())),
@@ -408,21 +490,36 @@ impl<H: Handler> Worker<H> {
                 biased;
                 () = self.epochs.passed(&work.snapshot) => Err(Done::Again("a partition of the batch moved away".to_owned())),
                 _ = cancelled.wait_for(|is_cancelled| *is_cancelled) => Err(Done::Again("stopping".to_owned())),
-                outputs = self.handler.handle(&work.batch) => outputs.map_err(|CannotGoOn(why)| Done::Fatal(why)),
+                outputs = self.outputs(work) => outputs.map_err(|CannotGoOn(why)| Done::Fatal(why)),
             }
         });
         let outputs = match outputs {
             Ok(outputs) => outputs,
             Err(done) => return done,
         };
+        if work.kind == Kind::Tick && outputs.is_empty() {
+            self.handler.committed();
+            return Done::Committed(NextOffsets::new());
+        }
         let is_held = || self.epochs.holds(&work.snapshot);
         match self.publisher.publish(&outputs, &work.next, &work.metadata, is_held) {
             Ok(()) => {
-                self.observer.committed(work.batch.records.len(), outputs.len());
-                Done::Committed
+                if work.kind != Kind::KeepPlace {
+                    self.handler.committed();
+                    self.observer.committed(work.batch.records.len(), outputs.len());
+                }
+                Done::Committed(work.next.clone())
             }
             Err(Unpublished::Again(why)) => Done::Again(why),
             Err(Unpublished::Fatal(why)) => Done::Fatal(why),
+        }
+    }
+
+    async fn outputs(&self, work: &Work) -> Result<Vec<OutRecord>, CannotGoOn> {
+        match work.kind {
+            Kind::Records => self.handler.handle(&work.batch).await,
+            Kind::Tick => self.handler.tick(&work.batch).await,
+            Kind::KeepPlace => Ok(Vec::new()),
         }
     }
 

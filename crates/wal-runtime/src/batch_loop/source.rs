@@ -1,15 +1,16 @@
 //! The consuming side: one consumer, one queue per partition, and a place in each that only commits move.
 //!
-//! Partition queues are split so that one lane can be read while another is left alone: a pause would throw away what was read
-//! ahead, and rebalances forget it.
+//! Partition queues are split so that one lane can be read while another is left alone, and so that a head can wait: a pause would
+//! throw away what was read ahead, and rebalances forget it.
+
+mod held;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, OnceLock, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
@@ -18,17 +19,22 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tracing::{debug, error, info, warn};
 use wal_model::Topic;
 
-use super::batch::Builder;
+use super::batch::{Builder, NextOffsets, Place};
 use super::epochs::{Epochs, Partition, Snapshot};
-use super::{Limits, lanes};
+use super::gate::{Ceiling, Gate, Order};
+use super::{Limits, Reads, lanes};
 use crate::kafka;
 use crate::native::GroupMetadata;
 use crate::offsets;
+
+use held::Held;
 
 /// Longer than a transaction may stay open: offsets under an open transaction are only told once it ends.
 const COMMITTED_TIMEOUT: Duration = Duration::from_secs(30);
 /// One answer of a broker that is there.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a place may stand before marks of transactions: far below any retention.
+const KEEP_PLACE: Duration = Duration::from_secs(60);
 /// How many records of one partition go into a batch before the next partition has its turn.
 const TURN: usize = 64;
 
@@ -57,7 +63,7 @@ impl Wake {
 /// What rebalances leave for the poll thread; they run inside its own calls.
 #[derive(Default)]
 struct Inbox {
-    assigned: Vec<(Partition, PartitionQueue<Context>)>,
+    assigned: Vec<(Partition, Held)>,
     revoked: Vec<Partition>,
     has_assignment: bool,
     lost: Option<String>,
@@ -67,9 +73,33 @@ pub(crate) struct Context {
     epochs: Arc<Epochs>,
     wake: Arc<Wake>,
     group: String,
-    topics: Vec<Topic>,
+    subscription: Subscription,
     consumer: OnceLock<Weak<BaseConsumer<Context>>>,
     inbox: Mutex<Inbox>,
+}
+
+/// What a consumer subscribes to.
+enum Subscription {
+    Topics(Vec<Topic>),
+    /// Every topic whose name begins so.
+    Prefix(String),
+}
+
+impl Subscription {
+    fn names(&self) -> Vec<String> {
+        match self {
+            Subscription::Topics(topics) => topics.iter().map(Topic::to_string).collect(),
+            // Of the characters that topic names may hold, only the dot means something in an expression.
+            Subscription::Prefix(prefix) => vec![format!("^{}.*", prefix.replace('.', "\\."))],
+        }
+    }
+
+    fn topics(&self, consumer: &BaseConsumer<Context>) -> Result<Vec<Topic>, KafkaError> {
+        match self {
+            Subscription::Topics(topics) => Ok(topics.clone()),
+            Subscription::Prefix(prefix) => offsets::topics_under(consumer, prefix),
+        }
+    }
 }
 
 impl ClientContext for Context {
@@ -104,8 +134,12 @@ impl Context {
     fn assign(&self, consumer: &BaseConsumer<Context>, list: &TopicPartitionList) -> Result<(), KafkaError> {
         let partitions = partitions(list);
         let mut starts = TopicPartitionList::new();
-        match positions(consumer, &self.group, &self.topics, &partitions) {
-            Ok(positions) => set_offsets(&mut starts, &positions)?,
+        let mut places = HashMap::new();
+        match positions(consumer, &self.group, &self.subscription, &partitions) {
+            Ok(positions) => {
+                set_offsets(&mut starts, &positions)?;
+                places.extend(positions);
+            }
             Err(Unplaced::Lost(why)) => self.inbox().lost = Some(why),
             // The committed offsets could not be had: librdkafka looks for itself, and stops the partition if there is none.
             Err(Unplaced::Unanswered(why)) => {
@@ -122,11 +156,10 @@ impl Context {
         let mut inbox = self.inbox();
         inbox.has_assignment = true;
         for partition in partitions {
-            let Some(mut queue) = consumer.split_partition_queue(partition.0.as_str(), partition.1) else { continue };
-            let wake = Arc::clone(&self.wake);
-            queue.set_nonempty_callback(move || wake.wake());
+            let place = places.get(&partition).copied();
+            let Some(held) = Held::split(&consumer, &partition, place, &self.wake) else { continue };
             self.epochs.assign([partition.clone()]);
-            inbox.assigned.push((partition, queue));
+            inbox.assigned.push((partition, held));
         }
         Ok(())
     }
@@ -168,7 +201,7 @@ enum Unplaced {
 fn positions(
     consumer: &BaseConsumer<Context>,
     group: &str,
-    topics: &[Topic],
+    subscription: &Subscription,
     wanted: &[Partition],
 ) -> Result<Vec<(Partition, i64)>, Unplaced> {
     if wanted.is_empty() {
@@ -180,7 +213,8 @@ fn positions(
     if is_complete {
         return Ok(wanted.iter().map(|partition| (partition.clone(), committed[partition])).collect());
     }
-    let facts = offsets::facts(consumer, topics).map_err(unanswered)?;
+    let topics = subscription.topics(consumer).map_err(unanswered)?;
+    let facts = offsets::facts(consumer, &topics).map_err(unanswered)?;
     let starts = offsets::decide(group, &facts).map_err(|lost| Unplaced::Lost(lost.to_string()))?;
     let start = |start: offsets::Start| ((start.topic, start.partition), start.offset);
     Ok(starts.into_iter().map(start).filter(|(partition, _)| wanted.contains(partition)).collect())
@@ -213,6 +247,13 @@ pub(crate) enum Unreadable {
     Fatal(String),
 }
 
+/// What is held while no batch is in hand.
+pub(crate) struct Standing {
+    pub(crate) metadata: GroupMetadata,
+    pub(crate) snapshot: Snapshot,
+    pub(crate) places: HashMap<Partition, Place>,
+}
+
 /// Records taken for a batch, and what must still be true when they are committed.
 pub(crate) struct Taken {
     pub(crate) builder: Builder,
@@ -223,44 +264,64 @@ pub(crate) struct Taken {
 /// The consuming side. Lives on one thread.
 pub(crate) struct Source {
     consumer: Arc<BaseConsumer<Context>>,
-    queues: HashMap<Partition, PartitionQueue<Context>>,
+    held: HashMap<Partition, Held>,
     /// The partitions of each lane, in the order of their next turns.
     turns: Vec<Vec<Partition>>,
-    lanes: Vec<Topic>,
-    shares: Vec<u8>,
+    order: Taking,
     cluster: Arc<str>,
     last_bytes: usize,
+    last_kept: Instant,
+}
+
+/// In which order records are taken.
+enum Taking {
+    /// From lanes, each with its share.
+    Lanes { topics: Vec<Topic>, shares: Vec<u8> },
+    /// From one lane, heads as the gate lets them pass.
+    Gated { gate: Arc<dyn Gate>, ceiling: Ceiling },
 }
 
 impl Source {
     pub(crate) fn new(
         config: &ClientConfig,
         group: &str,
-        lanes: &[(Topic, u8)],
+        reads: Reads,
         epochs: Arc<Epochs>,
         wake: Arc<Wake>,
     ) -> Result<Source, KafkaError> {
-        let topics: Vec<Topic> = lanes.iter().map(|(topic, _)| topic.clone()).collect();
+        let now = Instant::now();
+        let (subscription, order) = match reads {
+            Reads::Lanes(lanes) => {
+                let (topics, shares): (Vec<Topic>, Vec<u8>) = lanes.into_iter().unzip();
+                (Subscription::Topics(topics.clone()), Taking::Lanes { topics, shares })
+            }
+            Reads::Gated { prefix, gate, rate } => {
+                (Subscription::Prefix(prefix), Taking::Gated { gate, ceiling: Ceiling::new(rate, now) })
+            }
+        };
         let context = Context {
             epochs,
             wake: Arc::clone(&wake),
             group: group.to_owned(),
-            topics: topics.clone(),
+            subscription,
             consumer: OnceLock::new(),
             inbox: Mutex::default(),
         };
+        // The end of a partition is told with the offset of the end, past the marks of transactions.
+        let mut config = config.clone();
+        config.set("enable.partition.eof", "true");
         let mut consumer: BaseConsumer<Context> = config.create_with_context(context)?;
         consumer.set_nonempty_callback(move || wake.wake());
         let consumer = Arc::new(consumer);
         let is_first = consumer.context().consumer.set(Arc::downgrade(&consumer)).is_ok();
         assert!(is_first, "a new context has no consumer yet");
         Ok(Source {
-            queues: HashMap::new(),
-            turns: vec![Vec::new(); topics.len()],
-            shares: lanes.iter().map(|(_, share)| *share).collect(),
-            lanes: topics,
+            held: HashMap::new(),
+            turns: Vec::new(),
+            order,
             cluster: Arc::from(""),
             last_bytes: 0,
+            last_kept: now,
             consumer,
         })
     }
@@ -274,8 +335,8 @@ impl Source {
     }
 
     pub(crate) fn subscribe(&self) -> Result<(), KafkaError> {
-        let topics: Vec<&str> = self.lanes.iter().map(Topic::as_str).collect();
-        self.consumer.subscribe(&topics)
+        let names = self.consumer.context().subscription.names();
+        self.consumer.subscribe(&names.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
     /// Whether an assignment, even an empty one, has come.
@@ -315,16 +376,21 @@ impl Source {
         // Revokes come before assigns within one rebalance; a partition in both stays.
         for partition in &revoked {
             if !assigned.iter().any(|(other, _)| other == partition) {
-                self.queues.remove(partition);
+                self.held.remove(partition);
             }
         }
         let (came, went) = (assigned.len(), revoked.len());
-        self.queues.extend(assigned);
-        for (lane, topic) in self.lanes.iter().enumerate() {
-            self.turns[lane] = self.queues.keys().filter(|(other, _)| other == topic).cloned().collect();
-            self.turns[lane].sort_by_key(|(_, partition)| *partition);
-        }
-        info!(assigned = came, revoked = went, now = self.queues.len(), "partitions moved");
+        self.held.extend(assigned);
+        let mut all: Vec<Partition> = self.held.keys().cloned().collect();
+        all.sort_unstable();
+        self.turns = match &self.order {
+            Taking::Lanes { topics, .. } => {
+                let of = |topic| all.iter().filter(|(other, _)| other == topic).cloned().collect();
+                topics.iter().map(of).collect()
+            }
+            Taking::Gated { .. } => vec![all],
+        };
+        info!(assigned = came, revoked = went, now = self.held.len(), "partitions moved");
         Ok(())
     }
 
@@ -332,7 +398,7 @@ impl Source {
     pub(crate) fn take(&mut self, limits: &Limits, epochs: &Epochs) -> Result<Option<Taken>, Unreadable> {
         // First of all: what is fetched below was fetched as this member of this generation, or the broker refuses the commit.
         let Some(metadata) = GroupMetadata::take(self.consumer.client()) else { return Ok(None) };
-        let Some(snapshot) = epochs.snapshot(self.queues.keys()) else { return Ok(None) };
+        let Some(snapshot) = epochs.snapshot(self.held.keys()) else { return Ok(None) };
         let mut builder = Builder::new(Arc::clone(&self.cluster), self.last_bytes);
         self.fill(&mut builder, limits)?;
         Ok((builder.len() > 0).then_some(Taken { builder, metadata, snapshot }))
@@ -340,28 +406,80 @@ impl Source {
 
     /// Adds what came since to a batch that is not full.
     pub(crate) fn fill(&mut self, builder: &mut Builder, limits: &Limits) -> Result<(), Unreadable> {
-        let mut failed = Ok(());
         let room = limits.records.saturating_sub(builder.len());
-        lanes::fill(&self.shares, room, |lane, wanted| {
-            let turns = &mut self.turns[lane];
-            let taken = take_lane(turns, &self.queues, builder, wanted, limits.bytes);
-            taken.unwrap_or_else(|error| {
-                failed = Err(error);
-                0
-            })
-        });
+        let filled = match &mut self.order {
+            _ if self.held.is_empty() => Ok(()),
+            Taking::Gated { gate, ceiling } => {
+                let room = room.min(ceiling.room(Instant::now()));
+                let taken = take_gated(&self.turns[0], &mut self.held, builder, &**gate, (room, limits), &self.cluster);
+                taken.map(|taken| ceiling.spend(taken))
+            }
+            Taking::Lanes { shares, .. } => {
+                let mut failed = Ok(());
+                lanes::fill(shares, room, |lane, wanted| {
+                    let turns = &mut self.turns[lane];
+                    let taken = take_lane(turns, &mut self.held, builder, wanted, limits.bytes);
+                    taken.unwrap_or_else(|error| {
+                        failed = Err(error);
+                        0
+                    })
+                });
+                failed
+            }
+        };
         self.last_bytes = builder.bytes();
-        failed
+        filled
+    }
+
+    /// How long until a head may have to be looked at again, if any rests.
+    pub(crate) fn rest(&self) -> Option<Duration> {
+        let Taking::Gated { ceiling, .. } = &self.order else { return None };
+        let next = self.held.values().filter_map(Held::rests_until).min()?;
+        Some(next.saturating_duration_since(Instant::now()).max(ceiling.wait()))
+    }
+
+    /// What is held and where it stands, for work without records; `None` if this member is not in a generation just now, or does not
+    /// know yet where some partition stands.
+    pub(crate) fn stand(&self, epochs: &Epochs) -> Option<Standing> {
+        let metadata = GroupMetadata::take(self.consumer.client())?;
+        let snapshot = epochs.snapshot(self.held.keys())?;
+        let places: Option<HashMap<Partition, Place>> = self
+            .held
+            .iter()
+            .map(|(partition, held)| {
+                let place = Place { assignment: snapshot.epoch(partition)?, next: held.next()? };
+                Some((partition.clone(), place))
+            })
+            .collect();
+        let places = places.filter(|places| !places.is_empty())?;
+        Some(Standing { metadata, snapshot, places })
+    }
+
+    /// Whether it is time to move places past marks of transactions, so that retention cannot take what a place stands before.
+    pub(crate) fn is_to_be_kept(&self) -> bool {
+        self.last_kept.elapsed() >= KEEP_PLACE && self.held.values().any(Held::is_ahead)
+    }
+
+    /// These offsets are committed.
+    pub(crate) fn committed(&mut self, next: &NextOffsets) {
+        for (partition, offset) in next {
+            if let Some(held) = self.held.get_mut(partition) {
+                held.committed(*offset);
+            }
+        }
+        if !self.held.values().any(Held::is_ahead) {
+            self.last_kept = Instant::now();
+        }
     }
 
     /// Puts every assigned partition back to its committed offset.
     pub(crate) fn rewind(&mut self) -> Result<Result<(), String>, Unreadable> {
         let context = self.consumer.context();
-        let held: Vec<Partition> = self.queues.keys().cloned().collect();
+        let held: Vec<Partition> = self.held.keys().cloned().collect();
         if held.is_empty() {
             return Ok(Ok(()));
         }
-        let positions = match positions(&self.consumer, &context.group, &context.topics, &held) {
+        let positions = match positions(&self.consumer, &context.group, &context.subscription, &held) {
             Ok(positions) => positions,
             Err(Unplaced::Unanswered(why)) => return Ok(Err(why)),
             Err(Unplaced::Lost(why)) => return Err(Unreadable::Fatal(why)),
@@ -371,16 +489,22 @@ impl Source {
             return Ok(Err(error.to_string()));
         }
         let sought = self.consumer.seek_partitions(list, ANSWER_TIMEOUT).map_err(|error| error.to_string());
-        Ok(sought.and_then(|list| {
+        let sought = sought.and_then(|list| {
             let failed = list.elements().iter().find_map(|element| element.error().err());
             failed.map_or(Ok(()), |error| Err(format!("seek: {error}")))
-        }))
+        });
+        if sought.is_ok() {
+            for (partition, offset) in positions {
+                self.held.get_mut(&partition).expect("only what is held was asked about").rewind(offset);
+            }
+        }
+        Ok(sought)
     }
 
     /// Leaves the group. Blocks until the client is closed, so it belongs on a thread nobody waits for without limit.
     pub(crate) fn close(self) {
         self.consumer.unsubscribe();
-        drop(self.queues);
+        drop(self.held);
         let mut inbox = self.consumer.context().inbox();
         // Queues hold the consumer, which holds the inbox: left there, nothing would ever be dropped.
         inbox.assigned.clear();
@@ -391,7 +515,7 @@ impl Source {
 
 fn take_lane(
     turns: &mut [Partition],
-    queues: &HashMap<Partition, PartitionQueue<Context>>,
+    held: &mut HashMap<Partition, Held>,
     builder: &mut Builder,
     wanted: usize,
     bytes: usize,
@@ -399,8 +523,8 @@ fn take_lane(
     let mut taken = 0;
     let mut empty_in_a_row = 0;
     while taken < wanted && empty_in_a_row < turns.len() && builder.bytes() < bytes {
-        let partition = &turns[0];
-        let got = take_turn(&partition.0, &queues[partition], builder, TURN.min(wanted - taken), bytes)?;
+        let held = held.get_mut(&turns[0]).expect("turns are of what is held");
+        let got = held.take_turn(builder, TURN.min(wanted - taken), bytes)?;
         taken += got;
         empty_in_a_row = if got == 0 { empty_in_a_row + 1 } else { 0 };
         turns.rotate_left(1);
@@ -408,23 +532,34 @@ fn take_lane(
     Ok(taken)
 }
 
-fn take_turn(
-    topic: &Topic,
-    queue: &PartitionQueue<Context>,
+fn take_gated(
+    partitions: &[Partition],
+    held: &mut HashMap<Partition, Held>,
     builder: &mut Builder,
-    wanted: usize,
-    bytes: usize,
+    gate: &dyn Gate,
+    (room, limits): (usize, &Limits),
+    cluster: &Arc<str>,
 ) -> Result<usize, Unreadable> {
-    let mut taken = 0;
-    while taken < wanted && builder.bytes() < bytes {
-        match queue.poll(Duration::ZERO) {
-            None => break,
-            Some(Ok(message)) => {
-                builder.add(topic, &message);
-                taken += 1;
-            }
-            Some(Err(error)) => check(&error)?,
+    let now = Instant::now();
+    let mut order = Order::default();
+    let consider = |index: usize, held: &mut Held, order: &mut Order| -> Result<(), Unreadable> {
+        if let Some((priority, due)) = held.look(gate, now, cluster)? {
+            order.add(priority, due, index);
         }
+        Ok(())
+    };
+    for (index, partition) in partitions.iter().enumerate() {
+        consider(index, held.get_mut(partition).expect("turns are of what is held"), &mut order)?;
+    }
+    let mut taken = 0;
+    while taken < room
+        && builder.bytes() < limits.bytes
+        && let Some(index) = order.next()
+    {
+        let held = held.get_mut(&partitions[index]).expect("turns are of what is held");
+        held.take_head(builder);
+        taken += 1;
+        consider(index, held, &mut order)?;
     }
     Ok(taken)
 }

@@ -1,0 +1,173 @@
+//! One assigned partition: its queue, its head, and where it stands.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use rdkafka::consumer::base_consumer::PartitionQueue;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use wal_model::{InRecord, Priority, Timestamp, Topic};
+
+use super::{Context, Unreadable, Wake, check};
+use crate::batch_loop::batch::{Builder, copied};
+use crate::batch_loop::epochs::Partition;
+use crate::batch_loop::gate::{Gate, Look};
+use crate::native::{Polled, Queue, Record};
+
+/// A partition that is ours.
+pub(super) struct Held {
+    topic: Topic,
+    queue: Queue,
+    /// Keeps the queue split off and its callback alive. Records are taken from the other handle, which tells offsets of ends.
+    _split: PartitionQueue<Context>,
+    /// Something may have come since the queue was last found empty.
+    is_ready: Arc<AtomicBool>,
+    /// The first offset that is not taken; `None` as long as nobody has said where reading begins.
+    next: Option<i64>,
+    /// The offset that is committed.
+    kept: Option<i64>,
+    head: Option<Head>,
+}
+
+/// The first record that is not taken, copied: a borrowed one pins the fetch it came in for as long as it waits.
+struct Head {
+    record: InRecord,
+    rests_until: Option<Instant>,
+}
+
+impl Held {
+    /// Splits off the queue of a partition that was just assigned.
+    pub(super) fn split(
+        consumer: &Arc<BaseConsumer<Context>>,
+        (topic, partition): &Partition,
+        place: Option<i64>,
+        wake: &Arc<Wake>,
+    ) -> Option<Held> {
+        let mut split = consumer.split_partition_queue(topic.as_str(), *partition)?;
+        let queue = Queue::of(consumer.client(), topic.as_str(), *partition)?;
+        let is_ready = Arc::new(AtomicBool::new(true));
+        let (wake, ready) = (Arc::clone(wake), Arc::clone(&is_ready));
+        split.set_nonempty_callback(move || {
+            ready.store(true, Ordering::SeqCst);
+            wake.wake();
+        });
+        Some(Held { topic: topic.clone(), queue, _split: split, is_ready, next: place, kept: place, head: None })
+    }
+
+    /// The first offset that is neither taken nor past.
+    pub(super) fn next(&self) -> Option<i64> {
+        self.next
+    }
+
+    /// Whether it stands further than what is committed.
+    pub(super) fn is_ahead(&self) -> bool {
+        self.next > self.kept
+    }
+
+    pub(super) fn committed(&mut self, offset: i64) {
+        self.kept = Some(offset);
+    }
+
+    /// It stands where it was committed, and what was taken since will come again.
+    pub(super) fn rewind(&mut self, offset: i64) {
+        self.head = None;
+        (self.next, self.kept) = (Some(offset), Some(offset));
+        self.is_ready.store(true, Ordering::SeqCst);
+    }
+
+    /// Takes up to `wanted` records.
+    pub(super) fn take_turn(
+        &mut self,
+        builder: &mut Builder,
+        wanted: usize,
+        bytes: usize,
+    ) -> Result<usize, Unreadable> {
+        let mut taken = 0;
+        while taken < wanted && builder.bytes() < bytes {
+            let topic = &self.topic;
+            let next = &mut self.next;
+            let Some(offset) = poll(&self.queue, &self.is_ready, next, |record| {
+                builder.add(topic, record);
+                record.offset()
+            })?
+            else {
+                break;
+            };
+            self.next = Some(offset + 1);
+            taken += 1;
+        }
+        Ok(taken)
+    }
+
+    /// Lets the gate look at the head: its priority and due time if it may be taken now.
+    pub(super) fn look(
+        &mut self,
+        gate: &dyn Gate,
+        now: Instant,
+        cluster: &Arc<str>,
+    ) -> Result<Option<(Priority, Timestamp)>, Unreadable> {
+        if self.head.is_none() {
+            let topic = &self.topic;
+            let record = poll(&self.queue, &self.is_ready, &mut self.next, |record| copied(topic, record, cluster))?;
+            self.head = record.map(|record| Head { record, rests_until: None });
+        }
+        let Some(head) = &mut self.head else { return Ok(None) };
+        if head.rests_until.is_some_and(|until| until > now) {
+            return Ok(None);
+        }
+        match gate.look(&head.record) {
+            Look::Pass { priority, due } => {
+                head.rests_until = Some(now);
+                Ok(Some((priority, due)))
+            }
+            Look::Rest(rest) => {
+                head.rests_until = Some(now + rest);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Takes the head.
+    pub(super) fn take_head(&mut self, builder: &mut Builder) {
+        let head = self.head.take().expect("only a head that was looked at is taken");
+        self.next = Some(head.record.offset + 1);
+        builder.take(head.record);
+    }
+
+    /// When the head may be looked at again.
+    pub(super) fn rests_until(&self) -> Option<Instant> {
+        self.head.as_ref().and_then(|head| head.rests_until)
+    }
+}
+
+/// The next record, if one is there, as `read` copies it. What is told besides is taken in.
+fn poll<T>(
+    queue: &Queue,
+    is_ready: &AtomicBool,
+    next: &mut Option<i64>,
+    mut read: impl FnMut(&Record<'_>) -> T,
+) -> Result<Option<T>, Unreadable> {
+    // Taken back before the look: what comes during it raises the flag again.
+    if !is_ready.swap(false, Ordering::SeqCst) {
+        return Ok(None);
+    }
+    loop {
+        match queue.poll() {
+            Polled::Nothing => return Ok(None),
+            Polled::Record(record) => {
+                is_ready.store(true, Ordering::SeqCst);
+                return Ok(Some(read(&record)));
+            }
+            Polled::End(offset) => *next = (*next).max(Some(offset)),
+            Polled::Error(code) => check(&error(code))?,
+        }
+    }
+}
+
+fn error(code: RDKafkaErrorCode) -> KafkaError {
+    match code {
+        RDKafkaErrorCode::Fatal => KafkaError::MessageConsumptionFatal(code),
+        code => KafkaError::MessageConsumption(code),
+    }
+}
