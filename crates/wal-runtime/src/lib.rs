@@ -20,3 +20,4 @@ pub mod offsets;
 pub mod secret;
 pub mod shutdown;
 pub mod topics;
+pub mod transactions;
