@@ -11,13 +11,13 @@
 pub mod batch_loop;
 pub mod config;
 pub mod directory;
-pub mod failpoint;
 pub mod health;
 pub mod kafka;
 pub mod logs;
-mod native;
 pub mod offsets;
 pub mod secret;
 pub mod shutdown;
 pub mod topics;
 pub mod transactions;
+
+pub use wal_kafka::failpoint;
