@@ -18,7 +18,7 @@ use super::record::Copier;
 use super::{ANSWER_TIMEOUT, POLL};
 use crate::config::Kafka;
 use crate::kafka::{self, Context};
-use crate::native;
+use wal_kafka::native;
 
 /// The setting that says how soon clients notice partitions that were added, and so does this one, ...
 const LOOK_FOR_PARTITIONS: &str = "topic.metadata.refresh.interval.ms";
