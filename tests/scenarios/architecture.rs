@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// What each package may depend on within the workspace. A new arrow needs a conversation, then a line here.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 10] = [
     ("wal-model", &[]),
     ("wal-store", &["wal-model"]),
     ("wal-kafka", &["wal-model"]),
