@@ -14,8 +14,8 @@
 //! happens on threads of its own.
 
 mod connection;
+mod consumer;
 mod deliveries;
-mod native;
 mod opening;
 mod producer;
 mod receipts;
