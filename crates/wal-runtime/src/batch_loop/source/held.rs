@@ -99,8 +99,7 @@ impl Held {
     ) -> Result<Option<(Priority, Timestamp)>, Unreadable> {
         if self.head.is_none() {
             let topic = &self.topic;
-            let record =
-                poll(&self.queue, &mut self.next, |record| copied(topic, record.view(), cluster))?;
+            let record = poll(&self.queue, &mut self.next, |record| copied(topic, record.view(), cluster))?;
             self.head = record.map(|record| Head { record, rests_until: None });
         }
         let Some(head) = &mut self.head else { return Ok(None) };
