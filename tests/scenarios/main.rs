@@ -7,6 +7,7 @@ mod crashes;
 mod flow;
 mod harness;
 mod outages;
+mod sdk;
 mod starts;
 mod stored;
 mod support;

@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
 use tempfile::TempDir;
 use wal_model::status::Status;
 use wal_model::{Entry, Timestamp};
@@ -139,9 +137,7 @@ impl Log {
     /// How many members the writers' group has.
     #[track_caller]
     pub fn members(&self) -> usize {
-        let groups = asking(&self.bootstrap).fetch_group_list(Some(&self.group()), SOON);
-        let groups = groups.unwrap_or_else(|error| panic!("no answer about group {}: {error}", self.group()));
-        groups.groups().iter().map(|group| group.members().len()).sum()
+        clients::members(&self.bootstrap, &self.group())
     }
 
     /// The folder of the store.
@@ -268,11 +264,6 @@ pub fn wait_until_read(bootstrap: &str, group: &str, topic: &str, timeout: Durat
 pub fn lines_with(process: &Process, text: &str) -> Vec<String> {
     let lines = process.lines().into_iter().filter(|line| line.stream == Stream::Err && line.text.contains(text));
     lines.map(|line| line.text).collect()
-}
-
-/// A client for questions that joins no group.
-fn asking(bootstrap: &str) -> BaseConsumer {
-    ClientConfig::new().set("bootstrap.servers", bootstrap).create().expect("the settings are valid")
 }
 
 /// Runs a future in this thread.
