@@ -8,6 +8,7 @@ mod flow;
 mod harness;
 mod outages;
 mod starts;
+mod status;
 mod stored;
 mod support;
 mod topics;
