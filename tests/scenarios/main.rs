@@ -7,6 +7,8 @@ mod crashes;
 mod flow;
 mod harness;
 mod outages;
+mod reading;
+mod retries;
 mod starts;
 mod status;
 mod stored;
