@@ -5,10 +5,11 @@
 //! ```text
 //!   config ─▶ topics, offsets (start-up checks) ─▶ batch_loop ─▶ handler of the service
 //!                        directory (what exists) ◀──────┘
-//!   logs, health, metrics, shutdown beside them
+//!   logs, health, metrics, shutdown beside them (service)
 //! ```
 
 pub mod batch_loop;
+pub mod brokers;
 pub mod config;
 pub mod directory;
 pub mod failpoint;
@@ -18,6 +19,8 @@ pub mod logs;
 pub mod metrics;
 mod native;
 pub mod offsets;
+pub mod reading;
 pub mod secret;
+pub mod service;
 pub mod shutdown;
 pub mod topics;

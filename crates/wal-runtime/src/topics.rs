@@ -141,7 +141,13 @@ pub fn wanted(kafka: &Kafka, settings: &TopicSettings) -> Vec<Wanted> {
         ingress(Priority::Normal, "requests"),
         ingress(Priority::Low, "requests that can wait"),
         plain(topics.receipts(), "answers to requests", settings.receipts_retention),
-        Spec { group: Some("status"), ..plain(topics.acks(), "what happened to entries", settings.acks_retention) },
+        Spec {
+            needs: Needs::AppendTime(
+                "when an entry was completed, and so when it is purged, would rest on clients' clocks",
+            ),
+            group: Some("status"),
+            ..plain(topics.acks(), "what happened to entries", settings.acks_retention)
+        },
         Spec {
             largest,
             needed: largest,

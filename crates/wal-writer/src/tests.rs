@@ -17,11 +17,12 @@ use wal_model::status::{Event, Outcome, Status};
 use wal_model::topics::Topics;
 use wal_model::{Entry, Lifecycle, LogId, Timestamp, Topic, wire};
 use wal_runtime::batch_loop::{Batch, Handler};
+use wal_runtime::brokers::{Brokers, Found, Shapes};
 use wal_runtime::config::{Policy, Settings};
-use wal_store::EntryStore;
 use wal_store::embedded::Embedded;
+use wal_store::samples::ack;
+use wal_store::{EntryStore, Patient};
 
-use crate::brokers::{Brokers, Found, Shapes};
 use crate::config::Config;
 use crate::writer::Writer;
 
@@ -30,7 +31,7 @@ const KNOWN: Found = Found::Known { partitions: 4, max_message_bytes: 1_048_588 
 #[derive(Default)]
 struct Answering(Mutex<HashMap<String, Found>>);
 
-impl Brokers for Arc<Answering> {
+impl Brokers for Answering {
     async fn shapes(&self, topics: Vec<Topic>) -> Shapes {
         let told = self.0.lock().unwrap();
         let dead_letters_of_namespaces = |name: &str| name.starts_with("dlq.wal.") && name != "dlq.wal.ingress";
@@ -68,7 +69,7 @@ fn bench() -> Bench {
     let clock = Arc::new(ManualClock::at(now()));
     let settings = Settings::load_from(None, std::iter::empty(), &[]).unwrap();
     let writer = Writer {
-        store,
+        store: Patient::new(store),
         brokers: Arc::clone(&brokers),
         clock: Arc::<ManualClock>::clone(&clock),
         keyring: Keyring::new("k1", &BTreeMap::from([("k1".to_owned(), vec![7; 32])])).unwrap(),
@@ -83,7 +84,6 @@ fn bench() -> Bench {
         waits: Waits::coins_and([]),
         group: "wal.writer".to_owned(),
         config: Config::read(&settings).unwrap(),
-        store_watch: Arc::new(|_| {}),
     };
     Bench { writer, brokers, clock, _folder: folder }
 }
@@ -167,7 +167,7 @@ async fn the_record_that_made_an_entry_is_published_again_as_long_as_nothing_hap
     let entry = bench.stored(receipts(&first)[0]["log_id"].as_str().unwrap()).await;
     let standing = entry.state.standing.clone();
     let done = Event { id: entry.key().derive("done"), outcome: Outcome::Completed { result: None }, ..standing };
-    bench.writer.store.apply(&[(entry.key(), done)]).await.unwrap();
+    bench.writer.store.apply(&[ack(&entry, done)]).await.unwrap();
     let after = bench.handle(vec![write(0, "r")]).await;
     assert_eq!(counts(&after), [0, 1, 1, 0]);
     assert_eq!(receipts(&after), receipts(&first));
