@@ -119,6 +119,8 @@ codes! {
     EntryFinished = "WAL_ENTRY_FINISHED", Useless, 409;
     /// The attempt has been answered already; the next one is scheduled.
     AttemptAnswered = "WAL_ATTEMPT_ANSWERED", Useless, 409;
+    /// The attempt is not delivered yet, so there is nothing to answer.
+    AttemptNotDue = "WAL_ATTEMPT_NOT_DUE", Helps, 409;
     /// No entry has this id. It may come to be: ask again, or send the request again to be sure.
     EntryNotFound = "WAL_ENTRY_NOT_FOUND", Helps, 404;
     /// A query parameter is missing or makes no sense.
@@ -131,6 +133,10 @@ codes! {
     StoreCorrupt = "WAL_STORE_CORRUPT", Useless, 500;
     /// The store cannot be reached at this moment.
     StoreUnavailable = "WAL_STORE_UNAVAILABLE", Helps, 503;
+    /// The brokers do not take what is to be published at this moment; nothing of it was.
+    BrokerUnavailable = "WAL_BROKER_UNAVAILABLE", Helps, 503;
+    /// Nobody knows whether it happened. Doing it again does no harm.
+    OutcomeUnknown = "WAL_OUTCOME_UNKNOWN", Helps, 504;
 }
 
 impl Code {

@@ -201,9 +201,10 @@ async fn and_stop<T>(run: impl Future<Output = T>, stop: &Shutdown) -> T {
 
 /// The scheduler as a process of its own.
 pub async fn main(file: Option<&Path>) -> Result<(), Error> {
-    let process = Process::start("wal-retry-scheduler", file).await?;
+    let process = Process::start(file).await?;
     let service = Service::new(&process.settings)?;
-    let observers = Observers { failures: process.observer(), delays: process.observer_of("delays") };
+    let observers =
+        Observers { failures: process.observer("wal-retry-scheduler"), delays: process.observer_of("delays") };
     let result = service.run(observers, process.shutdown.triggered()).await;
     process.stopping();
     result

@@ -24,3 +24,4 @@ pub mod secret;
 pub mod service;
 pub mod shutdown;
 pub mod topics;
+pub mod transactions;

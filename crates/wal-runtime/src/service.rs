@@ -11,7 +11,7 @@ use wal_model::delay::Waits;
 
 use crate::batch_loop::{self, Observer};
 use crate::config::{self, Kafka, Settings, TopicSettings};
-use crate::health::{self, Condition, Health, Heartbeat};
+use crate::health::{self, Condition, Health, Heartbeat, Server};
 use crate::metrics::{Counting, Metrics};
 use crate::shutdown::Shutdown;
 use crate::topics::{self, Deviation, Leniency};
@@ -126,7 +126,7 @@ pub async fn check_offsets(
     kafka: &Kafka,
     group: &str,
     topics: Vec<Topic>,
-    store: Option<&dyn Display>,
+    store: Option<&(dyn Display + Sync)>,
 ) -> Result<(), Error> {
     let facts = offsets::gather(kafka, group, topics).await;
     let facts =
@@ -144,23 +144,21 @@ pub async fn check_offsets(
 
 /// A service as a process of its own: its settings are read, its logs started, its probes answered and its signals heard.
 pub struct Process {
-    /// What the service is called where it is counted.
-    pub name: &'static str,
     /// The settings.
     pub settings: Settings,
-    /// What is counted, told beside the probes.
-    pub metrics: Metrics,
     /// Triggered by a signal.
     pub shutdown: Shutdown,
+    /// What the process counts.
+    pub metrics: Metrics,
     health: Health,
     assigned: Arc<Condition>,
-    /// Answers until the process is over.
-    _probes: health::Server,
+    /// Answers until the process ends, during a stop too.
+    _probes: Server,
 }
 
 impl Process {
     /// Starts all that; ready is only what the group has given partitions.
-    pub async fn start(name: &'static str, file: Option<&Path>) -> Result<Process, Error> {
+    pub async fn start(file: Option<&Path>) -> Result<Process, Error> {
         let settings = Settings::load(file)?;
         logs::start(&config::Log::read(&settings)?)?;
         let shutdown = Shutdown::on_signals()?;
@@ -172,7 +170,7 @@ impl Process {
         if let Some(address) = probes.address() {
             info!(%address, "health probes and metrics");
         }
-        Ok(Process { name, settings, metrics, shutdown, health, assigned, _probes: probes })
+        Ok(Process { settings, shutdown, metrics, health, assigned, _probes: probes })
     }
 
     /// One more condition of being ready, not met yet.
@@ -182,20 +180,18 @@ impl Process {
         condition
     }
 
-    /// Who counts, and tells the probes, how the loop is doing.
-    pub fn observer(&self) -> Arc<dyn Observer> {
+    /// Who tells the probes and the metrics how the loop of a service is doing.
+    pub fn observer(&self, service: &'static str) -> Arc<dyn Observer> {
         let heartbeat = self.health.heartbeat("poll", HEARTBEAT);
-        self.counting(Signs { heartbeat, assigned: Arc::clone(&self.assigned) })
+        let signs = Arc::new(Signs { heartbeat, assigned: Arc::clone(&self.assigned) });
+        Arc::new(Counting::new(&self.metrics, service, signs))
     }
 
     /// The same for one more loop: the service is ready only when this one has partitions, too.
     pub fn observer_of(&self, name: &'static str) -> Arc<dyn Observer> {
         let assigned = self.condition(name, "the group has not given this member its partitions yet");
-        self.counting(Signs { heartbeat: self.health.heartbeat(name, HEARTBEAT), assigned: Arc::new(assigned) })
-    }
-
-    fn counting(&self, signs: Signs) -> Arc<dyn Observer> {
-        Arc::new(Counting::new(&self.metrics, self.name, Arc::new(signs)))
+        let signs = Arc::new(Signs { heartbeat: self.health.heartbeat(name, HEARTBEAT), assigned: Arc::new(assigned) });
+        Arc::new(Counting::new(&self.metrics, name, signs))
     }
 
     /// The loop is over: not ready any more.

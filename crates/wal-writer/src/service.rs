@@ -113,7 +113,7 @@ impl Service {
 
 /// The writer as a process of its own.
 pub async fn main(file: Option<&Path>) -> Result<(), Error> {
-    let process = Process::start("wal-writer", file).await?;
+    let process = Process::start(file).await?;
     let answers = process.condition("store", "the store has not been opened yet");
     let StoreSettings::Embedded { folder } = StoreSettings::read(&process.settings)?;
     let store = Embedded::open(&folder).map_err(|error| Error::Store(error.into()))?;
@@ -124,7 +124,7 @@ pub async fn main(file: Option<&Path>) -> Result<(), Error> {
             true => answers.met(),
             false => answers.unmet("the store does not answer"),
         });
-    let result = service.run(process.observer(), process.shutdown.triggered()).await;
+    let result = service.run(process.observer("wal-writer"), process.shutdown.triggered()).await;
     process.stopping();
     result
 }

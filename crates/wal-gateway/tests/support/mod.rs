@@ -1,26 +1,37 @@
-//! A gateway on a port of its own, entries to put into its store, and stores that fail.
+//! A gateway on a port of its own, entries to put into its store, stores that fail, and brokers that keep what they are given.
+#![expect(dead_code, reason = "each test binary uses its part")]
 
 #[path = "../../src/test_client.rs"]
 mod test_client;
 
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use axum::http::Method;
+use axum::http::{Method, Request};
 use bytes::Bytes;
+use http_body_util::Full;
 use serde_json::Value;
 use test_client::{Answer, Client};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
-use wal_gateway::Gateway;
+use wal_gateway::{Brokers, Gateway, Means};
+use wal_model::clock::ManualClock;
 use wal_model::entry::Answers;
 use wal_model::id::Identity;
+use wal_model::seal::Keyring;
 use wal_model::status::{Event, State};
-use wal_model::{ContentHash, Coordinates, Entry, EntryKey, Id, Lifecycle, LogId, Namespace, Tenant, Timestamp, Topic};
+use wal_model::topics::Topics;
+use wal_model::{
+    ContentHash, Coordinates, Entry, EntryKey, Id, InRecord, Lifecycle, LogId, Namespace, OutRecord, Tenant, Timestamp,
+    Topic,
+};
+use wal_runtime::directory::{Presence, TopicShape};
+use wal_runtime::transactions;
 use wal_store::{After, Applied, EntryStore, Error, Inserted, Page, Query, Range, StoreId};
 
 /// 2024-12-01T10:00:00Z and some seconds.
@@ -148,7 +159,8 @@ impl EntryStore for MemoryStore {
             Query::Request { tenant, request_id } => {
                 entry.tenant == *tenant && entry.request_id.as_ref() == Some(request_id)
             }
-            Query::Correlation { .. } | Query::Status { .. } => panic!("the gateway does not ask this"),
+            Query::Status { status, range } => entry.state.status() == *status && in_range(range, entry),
+            Query::Correlation { .. } => panic!("the gateway does not ask this"),
         };
         let place = |entry: &Entry| After { timestamp: entry.timestamp(), key: entry.key() };
         let rest = self.entries.iter().filter(matches).filter(|entry| after.is_none_or(|after| place(entry) > after));
@@ -207,7 +219,92 @@ pub struct Serving {
 }
 
 pub async fn serve(store: impl EntryStore + 'static) -> Serving {
-    let gateway = Gateway::bind(SocketAddr::from(([127, 0, 0, 1], 0)), Arc::new(store)).unwrap();
+    run(Gateway::bind(SocketAddr::from(([127, 0, 0, 1], 0)), Arc::new(store)).unwrap())
+}
+
+/// A gateway that also writes, at this time.
+pub async fn serve_writing(
+    entries: impl IntoIterator<Item = Entry>,
+    brokers: &Arc<Recorder>,
+    now: Timestamp,
+) -> Serving {
+    let means = Means {
+        brokers: Arc::clone(brokers) as Arc<dyn Brokers>,
+        keyring: keyring(),
+        topics: Topics::new("wal.").unwrap(),
+        clock: Arc::new(ManualClock::at(now)),
+        memory: MEMORY,
+    };
+    let store = Arc::new(MemoryStore::of(entries));
+    run(Gateway::bind(SocketAddr::from(([127, 0, 0, 1], 0)), store).unwrap().writing(means))
+}
+
+/// What the scheduler remembers, says the gateway's configuration.
+pub const MEMORY: Duration = Duration::from_secs(900);
+
+pub fn keyring() -> Keyring {
+    Keyring::new("k", &BTreeMap::from([("k".to_owned(), vec![7; 32])])).unwrap()
+}
+
+/// Brokers that keep what is published, and say what they are told to say.
+#[derive(Default)]
+pub struct Recorder {
+    transactions: Mutex<Vec<Vec<OutRecord>>>,
+    /// What the next transactions come to; then all of them are well.
+    outcomes: Mutex<VecDeque<Result<(), transactions::Error>>>,
+    /// Topics that are not there.
+    missing: Vec<Topic>,
+}
+
+impl Recorder {
+    pub fn new() -> Arc<Recorder> {
+        Arc::default()
+    }
+
+    pub fn without(topic: &str) -> Arc<Recorder> {
+        Arc::new(Recorder { missing: vec![Topic::parse(topic).unwrap()], ..Recorder::default() })
+    }
+
+    pub fn saying(outcomes: impl IntoIterator<Item = Result<(), transactions::Error>>) -> Arc<Recorder> {
+        Arc::new(Recorder { outcomes: Mutex::new(outcomes.into_iter().collect()), ..Recorder::default() })
+    }
+
+    /// What was published, transaction by transaction.
+    pub fn transactions(&self) -> Vec<Vec<OutRecord>> {
+        self.transactions.lock().unwrap().clone()
+    }
+
+    /// The records of the only transaction, as whoever reads their topics finds them.
+    pub fn only(&self) -> Vec<InRecord> {
+        let transactions = self.transactions();
+        assert_eq!(transactions.len(), 1, "{transactions:?}");
+        transactions.into_iter().flatten().map(read_back).collect()
+    }
+}
+
+pub fn read_back(record: OutRecord) -> InRecord {
+    let OutRecord { topic, key, value, headers, .. } = record;
+    InRecord { cluster: Arc::from("c"), topic, partition: 0, offset: 7, time: Some(at(7000)), key, value, headers }
+}
+
+#[async_trait]
+impl Brokers for Recorder {
+    async fn look_up(&self, topics: &[Topic]) -> HashMap<Topic, Presence> {
+        let shape = TopicShape { partitions: 1, replication: 1, max_message_bytes: 4096, configs: Arc::default() };
+        let presence = |topic: &Topic| match self.missing.contains(topic) {
+            true => Presence::Unknown { for_at_least: Duration::ZERO },
+            false => Presence::Known(shape.clone()),
+        };
+        topics.iter().map(|topic| (topic.clone(), presence(topic))).collect()
+    }
+
+    async fn publish(&self, records: Vec<OutRecord>) -> Result<(), transactions::Error> {
+        self.transactions.lock().unwrap().push(records);
+        self.outcomes.lock().unwrap().pop_front().unwrap_or(Ok(()))
+    }
+}
+
+fn run(gateway: Gateway) -> Serving {
     let (stop, stopped) = oneshot::channel();
     let address = gateway.address();
     let running = tokio::spawn(gateway.run(async {
@@ -235,6 +332,25 @@ impl Serving {
 
     pub async fn json(&self, path: &str) -> Value {
         serde_json::from_str(&self.text(path).await).unwrap()
+    }
+
+    pub async fn post(&self, path: &str, body: &str) -> Answer {
+        let request = Request::builder().method(Method::POST).uri(self.url(path));
+        let request = request.header("content-type", "application/json").body(Full::from(body.to_owned())).unwrap();
+        self.client.send(request).await.unwrap()
+    }
+
+    /// What was taken.
+    pub async fn taken(&self, path: &str, body: &str) -> Value {
+        let answer = self.post(path, body).await;
+        assert_eq!(answer.status, 202, "{path}: {}", answer.text());
+        answer.json()
+    }
+
+    /// The code that a request is refused with.
+    pub async fn refused(&self, path: &str, body: &str) -> String {
+        let problem: Value = self.post(path, body).await.json();
+        problem["code"].as_str().unwrap_or_else(|| panic!("{path} is not refused: {problem}")).to_owned()
     }
 
     /// The problem at this path, checked for what every problem has.

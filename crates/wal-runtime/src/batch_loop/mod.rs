@@ -18,9 +18,9 @@ mod batch;
 mod epochs;
 mod gate;
 mod lanes;
-mod publisher;
+pub(crate) mod publisher;
 mod source;
-mod watchdog;
+pub(crate) mod watchdog;
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -510,7 +510,8 @@ impl<H: Handler> Worker<H> {
                 }
                 Done::Committed(work.next.clone())
             }
-            Err(Unpublished::Again(why)) => Done::Again(why),
+            // What is committed says which of the two it was.
+            Err(Unpublished::Again(why) | Unpublished::Unclear(why)) => Done::Again(why),
             Err(Unpublished::Fatal(why)) => Done::Fatal(why),
         }
     }

@@ -1,4 +1,5 @@
-//! The publishing side: outputs and input offsets in one transaction, and no second guess about an unclear answer.
+//! The publishing side: outputs, and input offsets where there are some, in one transaction, and no second guess about an unclear
+//! answer.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -30,12 +31,15 @@ const FENCED_AGAIN: Duration = Duration::from_secs(60);
 /// What a transaction may last where the configuration does not say: librdkafka's default.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Why a batch was not committed.
+/// Why a transaction was not committed, as far as is known.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unpublished {
-    /// Nothing of it will be seen; rewind and do it again.
+    /// Nothing of it will be seen; it may be done again.
     #[error("{0}")]
     Again(String),
+    /// The broker was asked to commit and gave no clear answer: all of it will be seen, or nothing.
+    #[error("{0}")]
+    Unclear(String),
     /// This process must not go on.
     #[error("{0}")]
     Fatal(String),
@@ -121,11 +125,25 @@ impl Publisher {
         metadata: &GroupMetadata,
         is_held: impl Fn() -> bool,
     ) -> Result<(), Unpublished> {
+        self.publish_with(records, Some((next, metadata)), is_held)
+    }
+
+    /// Publishes `records` in one transaction that commits no offsets.
+    pub(crate) fn publish_alone(&mut self, records: &[OutRecord]) -> Result<(), Unpublished> {
+        self.publish_with(records, None, || true)
+    }
+
+    fn publish_with(
+        &mut self,
+        records: &[OutRecord],
+        offsets: Option<(&NextOffsets, &GroupMetadata)>,
+        is_held: impl Fn() -> bool,
+    ) -> Result<(), Unpublished> {
         self.ready()?;
         let producer = Arc::clone(self.producer.as_ref().expect("ready() just made sure"));
         producer.context().undelivered.lock().expect("nothing panics while it is held").take();
         let begun = Instant::now();
-        let result = self.transact(&producer, records, next, metadata, is_held);
+        let result = self.transact(&producer, records, offsets, is_held);
         let result = result.map_err(|failed| {
             let undelivered = producer.context().undelivered.lock().expect("nothing panics while it is held").take();
             (failed, undelivered.map_or(String::new(), |why| format!(" ({why})")))
@@ -136,11 +154,19 @@ impl Publisher {
                 self.abort(&producer, &why);
                 Err(Unpublished::Again(why + &undelivered))
             }
-            Err((Failed::Unclear(why), undelivered)) => {
+            Err((Failed::Lost(why, Asked::No), undelivered)) => {
                 self.forget();
                 Err(Unpublished::Again(why + &undelivered))
             }
-            Err((Failed::Fenced(why), _)) => self.fenced(why, begun.elapsed()),
+            Err((Failed::Lost(why, Asked::ToCommit), undelivered)) => {
+                self.forget();
+                Err(Unpublished::Unclear(why + &undelivered))
+            }
+            Err((Failed::Fenced(why, asked), _)) => match (self.fenced(why, begun.elapsed()), asked) {
+                // Whoever fences this producer completes the commit that the broker had begun.
+                (Unpublished::Again(why), Asked::ToCommit) => Err(Unpublished::Unclear(why)),
+                (unpublished, Asked::No | Asked::ToCommit) => Err(unpublished),
+            },
         }
     }
 
@@ -148,31 +174,40 @@ impl Publisher {
         &self,
         producer: &ThreadedProducer<Context>,
         records: &[OutRecord],
-        next: &NextOffsets,
-        metadata: &GroupMetadata,
+        offsets: Option<(&NextOffsets, &GroupMetadata)>,
         is_held: impl Fn() -> bool,
     ) -> Result<(), Failed> {
-        let offsets = self.offsets(next).map_err(|error| Failed::Abort(format!("offsets: {error}")))?;
-        producer.begin_transaction().map_err(|error| Failed::Unclear(format!("begin: {error}")))?;
+        producer.begin_transaction().map_err(|error| Failed::Lost(format!("begin: {error}"), Asked::No))?;
         for (sent, record) in records.iter().enumerate() {
             send(producer, record)?;
             if sent == records.len() / 2 {
                 failpoint::hit("mid-publish");
             }
         }
-        let guard = self.watchdog.arm("send_offsets_to_transaction", HANG);
-        native::send_offsets(producer.client(), &offsets, metadata, CALL_TIMEOUT)
-            .map_err(|error| failed("offsets", error))?;
-        drop(guard);
+        if let Some((next, metadata)) = offsets {
+            self.send_offsets(producer, next, metadata)?;
+        }
         failpoint::hit("after-publish");
         if !is_held() {
             return Err(Failed::Abort("a partition of the batch moved away".to_owned()));
         }
         let guard = self.watchdog.arm("commit_transaction", HANG);
-        native::commit(producer.client(), CALL_TIMEOUT).map_err(|error| failed("commit", error))?;
+        native::commit(producer.client(), CALL_TIMEOUT).map_err(|error| failed("commit", error, Asked::ToCommit))?;
         drop(guard);
         failpoint::hit("after-commit");
         Ok(())
+    }
+
+    fn send_offsets(
+        &self,
+        producer: &ThreadedProducer<Context>,
+        next: &NextOffsets,
+        metadata: &GroupMetadata,
+    ) -> Result<(), Failed> {
+        let offsets = self.offsets(next).map_err(|error| Failed::Abort(format!("offsets: {error}")))?;
+        let _guard = self.watchdog.arm("send_offsets_to_transaction", HANG);
+        native::send_offsets(producer.client(), &offsets, metadata, CALL_TIMEOUT)
+            .map_err(|error| failed("offsets", error, Asked::No))
     }
 
     fn offsets(&self, next: &NextOffsets) -> Result<TopicPartitionList, KafkaError> {
@@ -196,21 +231,21 @@ impl Publisher {
     }
 
     /// The broker fences a producer whose transaction was open for too long, and one whose transactional id another has taken.
-    fn fenced(&mut self, why: String, open_for: Duration) -> Result<(), Unpublished> {
+    fn fenced(&mut self, why: String, open_for: Duration) -> Unpublished {
         self.forget();
         if open_for >= self.transaction_timeout {
-            return Err(Unpublished::Again(why));
+            return Unpublished::Again(why);
         }
         let now = Instant::now();
         let is_sibling = self.fenced_at.is_some_and(|before| now.duration_since(before) < FENCED_AGAIN);
         self.fenced_at = Some(now);
         if is_sibling {
             let id = &self.transactional_id;
-            return Err(Unpublished::Fatal(format!(
+            return Unpublished::Fatal(format!(
                 "another process uses the transactional id `{id}`; give each instance its own kafka.instance ({why})"
-            )));
+            ));
         }
-        Err(Unpublished::Again(why))
+        Unpublished::Again(why)
     }
 
     /// Throws the producer away. The next one has the same id, so the broker ends whatever this one left open.
@@ -237,23 +272,30 @@ fn discard(producer: Arc<ThreadedProducer<Context>>) {
 enum Failed {
     /// The transaction must be aborted, the producer can go on.
     Abort(String),
-    /// What happened is not known.
-    Unclear(String),
+    /// The producer is of no more use.
+    Lost(String, Asked),
     /// The broker knows a newer producer under this id.
-    Fenced(String),
+    Fenced(String, Asked),
 }
 
-fn failed(call: &str, error: TransactionError) -> Failed {
+/// Whether the broker had been asked to commit when something failed: only then can it have happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    No,
+    ToCommit,
+}
+
+fn failed(call: &str, error: TransactionError, asked: Asked) -> Failed {
     let why = format!("{call}: {error}");
     let is_fenced = matches!(
         error.code,
         RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced | RDKafkaErrorCode::InvalidProducerEpoch
     );
     match error {
-        _ if is_fenced => Failed::Fenced(why),
+        _ if is_fenced => Failed::Fenced(why, asked),
         error if error.requires_abort && !error.is_fatal => Failed::Abort(why),
         // A timeout says "call again", but by then the answer may be to another question (no KIP-890 in librdkafka).
-        _ => Failed::Unclear(why),
+        _ => Failed::Lost(why, asked),
     }
 }
 
@@ -298,7 +340,7 @@ mod tests {
         let mut publisher = publisher();
         for _ in 0..3 {
             let fenced = publisher.fenced("fenced".to_owned(), Duration::from_secs(10));
-            assert!(matches!(fenced, Err(Unpublished::Again(_))));
+            assert!(matches!(fenced, Unpublished::Again(_)));
         }
     }
 
@@ -306,7 +348,7 @@ mod tests {
     fn fenced_twice_in_the_middle_of_a_transaction_is_a_twin() {
         let mut publisher = publisher();
         let open_for = Duration::from_millis(20);
-        assert!(matches!(publisher.fenced("fenced".to_owned(), open_for), Err(Unpublished::Again(_))));
-        assert!(matches!(publisher.fenced("fenced".to_owned(), open_for), Err(Unpublished::Fatal(_))));
+        assert!(matches!(publisher.fenced("fenced".to_owned(), open_for), Unpublished::Again(_)));
+        assert!(matches!(publisher.fenced("fenced".to_owned(), open_for), Unpublished::Fatal(_)));
     }
 }
