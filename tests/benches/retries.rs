@@ -15,14 +15,14 @@
 //!   status   events folded, beside the bare update of the same states
 //! ```
 
-#[path = "../mirror/mod.rs"]
-mod mirror;
 #[path = "retries/delayed.rs"]
 mod delayed;
 #[path = "retries/folding.rs"]
 mod folding;
 #[path = "retries/lateness.rs"]
 mod lateness;
+#[path = "../mirror/mod.rs"]
+mod mirror;
 #[path = "retries/rates.rs"]
 mod rates;
 #[path = "retries/stage.rs"]

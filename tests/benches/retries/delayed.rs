@@ -74,15 +74,21 @@ pub fn killed(broker: &Kafka, count: usize, rounds: usize) -> Result<()> {
         ready(&process);
         let arrivals = Arrivals::of(&stage.bootstrap, stage.target.as_str(), count + count / 10)?;
         let kill_at = count * 6 / 10;
-        let (due, _) = fail(&stage, count, |_| DELAY, |number| {
-            if number == kill_at {
-                process.kill();
-                process = start();
-            }
-        })?;
+        let (due, _) = fail(
+            &stage,
+            count,
+            |_| DELAY,
+            |number| {
+                if number == kill_at {
+                    process.kill();
+                    process = start();
+                }
+            },
+        )?;
         let until = due.values().fold(0.0, |last: f64, due| last.max(*due)) - now();
         let limit = Duration::from_millis(until.max(0.0) as u64) + Duration::from_secs(30);
-        Lateness::of(&arrivals.wait(limit), &due).tell(&format!("d: {count} failures, killed in between, round {round}"));
+        Lateness::of(&arrivals.wait(limit), &due)
+            .tell(&format!("d: {count} failures, killed in between, round {round}"));
         process.kill();
     }
     Ok(())

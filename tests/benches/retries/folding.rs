@@ -30,10 +30,7 @@ pub fn folding(broker: &Kafka, count: usize, rounds: usize) -> Result<()> {
         applied.push(apply(&entries)?);
     }
     let (folded, applied) = (middle(folded), middle(applied));
-    println!(
-        "status: folded {folded:.0} events/s, bare update {applied:.0} events/s, ratio {:.2}",
-        folded / applied
-    );
+    println!("status: folded {folded:.0} events/s, bare update {applied:.0} events/s, ratio {:.2}", folded / applied);
     Ok(())
 }
 

@@ -23,8 +23,6 @@ pub fn now() -> f64 {
 pub struct Arrival {
     /// Its log id.
     pub log_id: String,
-    /// Which attempt it is.
-    pub attempt: u32,
     /// When it came, in milliseconds since the epoch.
     pub at: f64,
 }
@@ -83,8 +81,7 @@ fn arrival(message: &BorrowedMessage<'_>) -> Arrival {
         let found = headers.iter().find(|header| header.key == name)?;
         Some(String::from_utf8_lossy(found.value?).into_owned())
     };
-    let attempt = header(wire::CE_WALATTEMPT).and_then(|text| text.parse().ok()).unwrap_or(0);
-    Arrival { log_id: header(wire::CE_ID).unwrap_or_default(), attempt, at }
+    Arrival { log_id: header(wire::CE_ID).unwrap_or_default(), at }
 }
 
 /// How late records came, against when each was due.
@@ -103,7 +100,7 @@ impl Lateness {
     pub fn of(arrivals: &[Arrival], due: &HashMap<String, f64>) -> Lateness {
         let mut first: HashMap<&str, f64> = HashMap::with_capacity(due.len());
         let mut twice = 0;
-        for Arrival { log_id, at, .. } in arrivals.iter().filter(|arrival| due.contains_key(&arrival.log_id)) {
+        for Arrival { log_id, at } in arrivals.iter().filter(|arrival| due.contains_key(&arrival.log_id)) {
             match first.entry(log_id) {
                 std::collections::hash_map::Entry::Occupied(_) => twice += 1,
                 std::collections::hash_map::Entry::Vacant(place) => drop(place.insert(*at)),

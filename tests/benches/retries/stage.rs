@@ -184,10 +184,7 @@ pub struct Running {
 impl Running {
     fn start(service: Service) -> Result<Running> {
         let (ready, is_ready) = std::sync::mpsc::channel();
-        let observers = Observers {
-            failures: Arc::new(Ready(ready.clone())),
-            delays: Arc::new(Ready(ready)),
-        };
+        let observers = Observers { failures: Arc::new(Ready(ready.clone())), delays: Arc::new(Ready(ready)) };
         let running = Running::spawn(move |shutdown| async move {
             Ok(service.run(observers, async move { shutdown.triggered().await }).await?)
         })?;
