@@ -218,6 +218,7 @@ fn given(options: &Options, bootstrap: &str) -> Given {
             // The next life is the same instance, so that the broker ends this one's open transaction at once.
             ("kafka.instance", "dev".to_owned()),
             ("topics.partitions", PARTITIONS.to_owned()),
+            ("topics.delay_partitions", "1".to_owned()),
             ("topics.replication", "1".to_owned()),
             ("topics.min_insync_replicas", "1".to_owned()),
         ]),

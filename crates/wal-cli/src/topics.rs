@@ -169,7 +169,7 @@ impl<'a> TopicJson<'a> {
         };
         TopicJson {
             topic: wanted.topic.as_str(),
-            purpose: wanted.purpose,
+            purpose: &wanted.purpose,
             partitions: wanted.partitions,
             replication: wanted.replication,
             step,
@@ -189,7 +189,7 @@ fn show(screen: &Screen, plan: &[Planned], tense: Tense) -> Result<(), Problem> 
         let wanted = &planned.wanted;
         table.row(vec![
             (Tone::Name, wanted.topic.to_string()),
-            (Tone::Faint, wanted.purpose.to_owned()),
+            (Tone::Faint, wanted.purpose.clone()),
             (Tone::Plain, wanted.partitions.to_string()),
             (Tone::Plain, wanted.replication.to_string()),
             told(&planned.step, tense, screen.width.is_some()),

@@ -1,6 +1,9 @@
 //! For benchmarks: admission without brokers.
 
+use std::time::Duration;
+
 use wal_model::entry::{Answers, Entry};
+use wal_model::lifecycle::Seconds;
 use wal_model::record::InRecord;
 use wal_model::request;
 use wal_model::topics::Topics;
@@ -14,6 +17,7 @@ pub fn entry(record: &InRecord) -> Result<Entry, Refusal> {
     let policy = Policy {
         target: None,
         lifecycle: Lifecycle::default(),
+        first_delay: Seconds::new(Duration::ZERO),
         answers: Answers::Expected,
         correlation_fields: vec!["correlation_id".to_owned(), "saga_id".to_owned()],
     };

@@ -67,6 +67,8 @@ impl Log {
             ("topics.replication", "1"),
             ("topics.min_insync_replicas", "1"),
             ("topics.partitions", &PARTITIONS.to_string()),
+            // There are two dozen of them, and a log for every scenario.
+            ("topics.delay_partitions", "1"),
         ]
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .into();
