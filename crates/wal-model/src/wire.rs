@@ -113,6 +113,8 @@ headers! {
     CE_WALPARKSEAL = "ce_walparkseal";
     /// An event about an entry that was not found: since when it is tried again.
     CE_WALUNKNOWNSINCE = "ce_walunknownsince";
+    /// Present on an event that was moved to the partition that its log id names.
+    CE_WALMOVED = "ce_walmoved";
     /// A stable error code.
     CE_WALERRORCODE = "ce_walerrorcode";
     /// An error message for people.

@@ -12,6 +12,7 @@ pub mod batch_loop;
 pub mod brokers;
 pub mod config;
 pub mod directory;
+pub mod ends;
 pub mod failpoint;
 pub mod health;
 pub mod kafka;
