@@ -100,7 +100,11 @@ fn answered(attempt: &Attempt) -> Mark {
         ("completed", _) => ("✔", Tone::Good, format!("attempt {number} completed{took}")),
         ("failed", Some("exhausted")) => ("✗", Tone::Bad, format!("attempt {number}, the last, failed{took}{code}")),
         ("failed", Some("rejected")) => ("✗", Tone::Bad, format!("attempt {number} failed for good{took}{code}")),
-        ("failed", Some(reason)) => ("✗", Tone::Bad, format!("attempt {number} {reason}{code}")),
+        // Its consumer said so, too late or without a retry in time; or nobody did.
+        ("failed", Some(reason)) if !took.is_empty() => {
+            ("✗", Tone::Bad, format!("attempt {number} failed{took}{code}; {reason}"))
+        }
+        ("failed", Some(reason)) => ("✗", Tone::Bad, format!("attempt {number} {reason}")),
         (_, _) => ("✗", Tone::Odd, format!("attempt {number} failed{took}{code}")),
     };
     mark(attempt.answered_at, sign, tone, what)
@@ -195,8 +199,13 @@ mod tests {
     fn the_end_says_why() {
         // A minute's wait that was cut short.
         let first = FIRST.replace("10:00:01.530Z", "10:01:00.530Z");
-        let lines = drawn("failed", &format!(r#""attempts": [{first}], "reason": "cancelled""#), "11:00:00");
-        assert_eq!(lines[3..], ["                ┆  waits 9.470 s", "     +10.000 s  ✗  cancelled"]);
+        let second = r#"{"round": 1, "attempt": 2, "answered_at": "2026-11-24T10:00:10.000Z", "outcome": "failed",
+            "reason": "cancelled", "error_code": "WAL_CANCELLED"}"#;
+        let lines = drawn("failed", &format!(r#""attempts": [{first}, {second}], "reason": "cancelled""#), "11:00:00");
+        assert_eq!(lines[3..], ["                ┆  waits 9.470 s", "     +10.000 s  ✗  attempt 2 cancelled"]);
+        // An answer that came first is what the history keeps; the end is told all the same.
+        let lines = drawn("failed", &format!(r#""attempts": [{first}], "reason": "expired""#), "11:00:00");
+        assert_eq!(lines[4..], ["     +10.000 s  ✗  expired"]);
         let last = FIRST.replace(r#""retrying""#, r#""failed", "reason": "exhausted""#);
         let last = last.replace("next_attempt_at", "ignored");
         let lines = drawn("failed", &format!(r#""attempts": [{last}], "reason": "exhausted""#), "11:00:00");

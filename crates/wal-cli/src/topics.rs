@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use wal_model::Topic;
 use wal_runtime::config::{Kafka, Settings, TopicSettings};
+use wal_runtime::offsets;
 use wal_runtime::offsets::Start;
 use wal_runtime::topics::{self, Deviation, Leniency, Planned, Step};
-use wal_runtime::offsets;
 
 use crate::args;
 use crate::paint::Tone;

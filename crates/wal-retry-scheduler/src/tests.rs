@@ -154,7 +154,7 @@ impl Bench {
 fn batch(records: &[InRecord], assignment: u64) -> Batch {
     let mut places = HashMap::new();
     for record in records {
-        let place = Place { assignment, next: record.offset };
+        let place = Place { assignment, next: record.offset, committed: record.offset };
         places.entry((record.topic.clone(), record.partition)).or_insert(place);
     }
     Batch { records: records.to_vec(), places }

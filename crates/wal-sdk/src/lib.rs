@@ -14,9 +14,9 @@
 //! happens on threads of its own.
 
 mod connection;
-mod consumer;
 mod deliveries;
 mod native;
+mod opening;
 mod producer;
 mod receipts;
 mod request;

@@ -15,7 +15,7 @@ use wal_model::topics::Topics;
 use wal_model::{Header, Id, Priority, Topic, record, wire};
 
 use crate::connection::{ConnectError, Connection};
-use crate::consumer;
+use crate::opening;
 use crate::receipts::{self, Answer, Waiter, Waiting};
 use crate::request::{self, BatchRequest, WriteRequest};
 use crate::sender::{Failed, Position, Sender};
@@ -131,7 +131,7 @@ impl Producer {
         };
         let ingress =
             [Priority::High, Priority::Normal, Priority::Low].map(|priority| topics.ingress(priority)).to_vec();
-        let reading = consumer::config(&connection)?;
+        let reading = opening::config(&connection)?;
         let reader = receipts::start(reading, connection.timeout, receipts, ingress, Arc::clone(&waiting)).await?;
         Ok(Producer { topics, replies, waiting, reader, sender })
     }

@@ -21,8 +21,8 @@ use wal_model::receipt::Receipt;
 use wal_model::{Topic, record, wire};
 
 use crate::connection::ConnectError;
-use crate::consumer::{self, Opening, Place, Verdict};
 use crate::native;
+use crate::opening::{self, Opening, Place, Verdict};
 use crate::worker::{Ready, Stop, Worker};
 
 /// What became of a request.
@@ -190,7 +190,7 @@ impl Drop for Closing<'_> {
 
 fn read(opening: &Opening, stop: &Stop, waiting: &Waiting) {
     while !stop.is_asked() {
-        match opening.consumer.poll(consumer::POLL) {
+        match opening.consumer.poll(opening::POLL) {
             None => {}
             Some(Ok(message)) => {
                 let headers = native::headers(&message);
@@ -200,7 +200,7 @@ fn read(opening: &Opening, stop: &Stop, waiting: &Waiting) {
                     waiting.hand_over(correlation, read_receipt(message.payload().unwrap_or_default()));
                 }
             }
-            Some(Err(error)) => match consumer::verdict(&error) {
+            Some(Err(error)) => match opening::verdict(&error) {
                 Verdict::Wait => tracing::debug!(%error, "receipts wait for Kafka"),
                 Verdict::Tell => tracing::warn!(%error, "receipts cannot be read at the moment"),
                 Verdict::End => {

@@ -60,8 +60,7 @@ impl Services {
         let gateway = gateway.writing(Means::read(settings).map_err(|error| no_means(&error))?);
         let [writes, failures, delays, folds] = std::array::from_fn(|_| Ready::default());
         let observer = |ready: &Ready| Arc::new(ready.clone());
-        let observers =
-            wal_retry_scheduler::Observers { failures: observer(&failures), delays: observer(&delays) };
+        let observers = wal_retry_scheduler::Observers { failures: observer(&failures), delays: observer(&delays) };
         let (of_writer, of_status) = (observer(&writes), observer(&folds));
         let topics = Topics::of(options, settings);
         Ok(Services {
@@ -89,7 +88,8 @@ impl Services {
 
     /// The loops that have no partitions yet, as the beginning of a sentence.
     pub fn waited_for(&self) -> String {
-        let waited_for: Vec<_> = self.loops.iter().filter(|(_, ready)| !ready.is_set()).map(|(name, _)| *name).collect();
+        let waited_for: Vec<_> =
+            self.loops.iter().filter(|(_, ready)| !ready.is_set()).map(|(name, _)| *name).collect();
         let verb = if waited_for.len() == 1 { "has" } else { "have" };
         format!("{} {verb}", waited_for.join(", "))
     }
@@ -106,11 +106,7 @@ impl Services {
 
     /// Stops them.
     pub async fn stop(self) {
-        tokio::join!(
-            self.writer.stop(LOOP_LIMIT),
-            self.scheduler.stop(LOOP_LIMIT),
-            self.status.stop(LOOP_LIMIT)
-        );
+        tokio::join!(self.writer.stop(LOOP_LIMIT), self.scheduler.stop(LOOP_LIMIT), self.status.stop(LOOP_LIMIT));
         self.gateway.stop(GATEWAY_LIMIT).await;
         drop(self.store);
     }

@@ -280,7 +280,7 @@ async fn cancels_that_outlived_their_round_get_a_tombstone_from_who_holds_their_
     bench.cancels.take(&read(cancel.encode(topics().cancels(), &keyring()), 0, 0, start()));
     let holding = |partition: i32| Batch {
         records: Vec::new(),
-        places: HashMap::from([((topics().failures(), partition), Place { assignment: 1, next: 0 })]),
+        places: HashMap::from([((topics().failures(), partition), Place { assignment: 1, next: 0, committed: 0 })]),
     };
     assert_eq!(bench.failures.tick(&holding((home() + 1) % PARTITIONS)).await.unwrap(), []);
     let tombstones = bench.failures.tick(&holding(home())).await.unwrap();

@@ -5,10 +5,10 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use wal_kafka::native;
+use wal_kafka::publisher::NextOffsets;
 use wal_model::record::{Header, InRecord};
 use wal_model::{Timestamp, Topic};
-
-use crate::native;
 
 /// Records of several partitions, each partition's in order.
 #[derive(Debug, Default)]
@@ -30,9 +30,6 @@ pub struct Place {
     /// The offset that the brokers have committed; at most `next`.
     pub committed: i64,
 }
-
-/// Where a partition's next record stands after a batch.
-pub(crate) type NextOffsets = HashMap<(Topic, i32), i64>;
 
 /// Copies borrowed records into one buffer: a borrowed record pins the whole fetch it came in.
 pub(crate) struct Builder {

@@ -18,7 +18,7 @@ use super::record::Copier;
 use super::{ANSWER_TIMEOUT, POLL};
 use crate::config::Kafka;
 use crate::kafka::{self, Context};
-use crate::native;
+use wal_kafka::native;
 
 /// How soon partitions that were added are noticed: as soon as clients notice them.
 const LOOK_FOR_PARTITIONS: Duration = Duration::from_secs(30);

@@ -7,13 +7,14 @@ use std::time::Instant;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use wal_kafka::epochs::Partition;
+use wal_kafka::native::{Polled, Queue, Record};
+use wal_kafka::wake::Wake;
 use wal_model::{InRecord, Priority, Timestamp, Topic};
 
-use super::{Context, Unreadable, Wake, check};
+use super::{Context, Unreadable, check};
 use crate::batch_loop::batch::{Builder, copied};
-use crate::batch_loop::epochs::Partition;
 use crate::batch_loop::gate::{Gate, Look};
-use crate::native::{Polled, Queue, Record};
 
 /// A partition that is ours.
 pub(super) struct Held {
