@@ -48,7 +48,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
 /// Who alone may use a library, and why it is worth a rule.
 const KEPT: [(&str, &[&str]); 7] = [
     ("rdkafka", &["wal-kafka", "wal-runtime", "wal-sdk", "wal-tests"]),
-    ("rdkafka-sys", &["wal-kafka", "wal-sdk"]),
+    ("rdkafka-sys", &["wal-kafka"]),
     ("redb", &["wal-store"]),
     ("arangors", &["wal-store"]),
     ("tansu-broker", &["wal-cli"]),

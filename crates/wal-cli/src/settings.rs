@@ -122,7 +122,7 @@ pub fn no_connection(error: &ConnectError) -> Problem {
         ConnectError::FixedOption(_) | ConnectError::Options(_) => {
             (Exit::Usage, "WAL_CONFIG_INVALID", "see [kafka.options] in config/default.toml")
         }
-        ConnectError::Unreachable { .. } | ConnectError::TimedOut(_) => {
+        ConnectError::Unreachable { .. } | ConnectError::TimedOut(_) | ConnectError::NoTransactions(_) => {
             (Exit::Failed, "WAL_BROKER_UNREACHABLE", START_OR_SAY)
         }
         ConnectError::Thread(_) | ConnectError::Ended => (Exit::Failed, "WAL_FAILED", "the same again; -v shows more"),

@@ -17,11 +17,12 @@ use bytes::Bytes;
 use rdkafka::ClientConfig;
 use rdkafka::message::Message;
 use tokio::sync::oneshot;
+use wal_kafka::native::View;
+use wal_kafka::records;
 use wal_model::receipt::Receipt;
 use wal_model::{Topic, record, wire};
 
 use crate::connection::ConnectError;
-use crate::native;
 use crate::opening::{self, Opening, Place, Verdict};
 use crate::worker::{Ready, Stop, Worker};
 
@@ -193,7 +194,7 @@ fn read(opening: &Opening, stop: &Stop, waiting: &Waiting) {
         match opening.consumer.poll(opening::POLL) {
             None => {}
             Some(Ok(message)) => {
-                let headers = native::headers(&message);
+                let headers = records::headers(View::of(&message));
                 if let Some(correlation) = record::last(&headers, wire::REPLY_CORRELATION)
                     && waiting.is_wanted(correlation)
                 {
