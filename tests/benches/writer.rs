@@ -104,6 +104,7 @@ fn settings(broker: &Kafka, folder: &str) -> Result<Settings> {
         ("kafka.topic_prefix", prefix()),
         ("kafka.instance", "0".to_owned()),
         ("topics.partitions", PARTITIONS.to_string()),
+        ("topics.delay_partitions", "1".to_owned()),
         ("topics.replication", "1".to_owned()),
         ("topics.min_insync_replicas", "1".to_owned()),
         ("store.folder", folder.to_owned()),

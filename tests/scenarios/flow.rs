@@ -1,8 +1,10 @@
 //! From ingress to store to target, when nothing goes wrong but the wish to stop.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::Duration;
 
-use wal_tests::{Kafka, Message, Producer, seed};
+use wal_tests::{Kafka, Message, Producer, free_port, seed, wait_until};
 
 use crate::support::log::lines_with;
 use crate::support::{LATER, Load, Log, Outcome, SOON, load};
@@ -95,4 +97,32 @@ fn a_writer_that_stands_by_takes_over() {
     log.receipts(&second, requests.len(), SOON);
 
     Outcome::after(second, &log, &targets).expect_exactly_once(&requests);
+}
+
+#[test]
+fn what_is_done_is_counted_and_told() {
+    let mut random = seed::random("counted");
+    let log = Log::on(&Kafka::shared().bootstrap(), &[]);
+    let targets = [log.target("counted")];
+    let requests = Load::new(&log, "counted", &targets, &mut random).make(200);
+    let address = format!("127.0.0.1:{}", free_port());
+
+    let writer = log.start(&[("health.listen", &address)]);
+    load::send(&Producer::new(&log.bootstrap), &requests);
+    log.receipts(&writer, requests.len(), LATER);
+
+    let records = format!("wal_batch_records_total{{service=\"wal-writer\"}} {}\n", requests.len());
+    // The last receipt can be read a moment before its batch is counted.
+    wait_until("every record is counted", SOON, || scrape(&address).contains(&records));
+    let told = scrape(&address);
+    assert!(told.contains("wal_rewinds_total{service=\"wal-writer\"} 0\n"), "{told}");
+    assert!(told.ends_with("# EOF\n"), "{told}");
+}
+
+fn scrape(address: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("the writer listens for scrapes");
+    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").expect("it takes a request");
+    let mut response = String::new();
+    stream.read_to_string(&mut response).expect("it answers with text");
+    response
 }

@@ -9,6 +9,7 @@
 pub mod load;
 pub mod log;
 pub mod outcome;
+pub mod records;
 pub mod target;
 pub mod turns;
 

@@ -125,7 +125,7 @@ fn topics_are_planned_then_made_and_then_fit() {
     let log = Log::new(&Kafka::shared().bootstrap(), &prefix(), 3);
 
     assert!(log.steps().iter().all(|step| *step == Step::Create), "{:?}", log.steps());
-    assert_eq!(log.deviations().len(), 7);
+    assert_eq!(log.deviations().len(), 34);
     log.apply();
 
     assert!(log.steps().iter().all(|step| *step == Step::Fits), "{:?}", log.steps());

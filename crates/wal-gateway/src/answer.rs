@@ -9,11 +9,11 @@ use crate::token;
 
 /// Entries asked from the store at a time. With the largest record of 1 MiB and [`crate::routes::CONCURRENCY`] requests this
 /// bounds what is in memory; a page of small entries costs a few questions more, which an embedded store does not feel.
-const CHUNK: usize = 32;
+pub(crate) const CHUNK: usize = 32;
 /// A page ends early when its payloads reach this, in bytes: the rest is on the next one.
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
 /// Chunks that one answer looks through at most: a filter that drops nearly everything still answers, with a token to go on.
-const CHUNKS_MAX: usize = 64;
+pub(crate) const CHUNKS_MAX: usize = 64;
 
 /// Entries, and the token of the next page if there may be one.
 pub(crate) struct Answer {

@@ -1,9 +1,15 @@
 //! The gateway's section of the configuration.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Deserialize;
-use wal_runtime::config::{Error, Settings};
+use wal_model::SystemClock;
+use wal_runtime::config::{self, Error, Kafka, Seal, Settings};
+
+use crate::act::Means;
+use crate::brokers::{Cluster, ConnectError};
 
 /// Who may reach the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +42,26 @@ impl Options {
     pub fn read(settings: &Settings) -> Result<Options, Error> {
         let Section { listen, allow_remote } = settings.section("gateway")?;
         Ok(Options { listen, reach: if allow_remote { Reach::Anywhere } else { Reach::Loopback } })
+    }
+}
+
+/// What of `[retry_scheduler]` a gateway heeds.
+#[derive(Deserialize)]
+struct Scheduler {
+    #[serde(deserialize_with = "config::duration")]
+    memory: Duration,
+}
+
+impl Means {
+    /// Reads what writing needs, and makes the clients. Does not wait for brokers.
+    pub fn read(settings: &Settings) -> Result<Means, ConnectError> {
+        Ok(Means {
+            brokers: Arc::new(Cluster::new(settings)?),
+            keyring: Seal::read(settings)?.keyring,
+            topics: Kafka::read(settings)?.topics,
+            clock: Arc::new(SystemClock),
+            memory: settings.section::<Scheduler>("retry_scheduler")?.memory,
+        })
     }
 }
 

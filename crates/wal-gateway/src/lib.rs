@@ -1,21 +1,34 @@
-//! The log over HTTP: today the reading side, so that "what happened to this entry?" has an answer without a Kafka client.
+//! The log over HTTP: "what happened to this entry?" has an answer without a Kafka client, and a person can answer where no consumer
+//! does.
 //!
-//! Owns: how an entry is shown, how a question is asked, how an error is told. Refuses: to change anything, to know Kafka, and,
-//! until tokens say who is asking, to be reached from another machine unless the operator insists.
+//! Owns: how an entry is shown, how a question is asked, how an error is told, and which attempt a person's answer answers. Refuses: to
+//! change anything in the store (what it takes it publishes, as a consumer would), and, until tokens say who is asking, to be reached
+//! from another machine unless the operator insists.
 //!
 //! ```text
 //!   GET /v1/entries/{log_id}   ─┐
-//!   GET /v1/entries?namespace= ─┤  query::parse ──▶ Question ──▶ EntryStore ──▶ view ──▶ JSON
-//!                               └───────▶ problem (RFC 9457) ◀─────────┘
+//!   GET /v1/entries?namespace= ─┤  query ──▶ Question ──▶ EntryStore ──▶ view ──▶ JSON
+//!   GET /v1/stuck?older_than=  ─┘                             │
+//!                                                             ▼
+//!   POST /v1/entries/{log_id}/complete, fail, retry, cancel ─ owed ──▶ act ─────▶ wal.acks, wal.failures, wal.cancels
+//!   POST /v1/rescue ───────────────────────────────────────── owed ──▶ rescue ──▶ targets
+//!
+//!   whatever goes wrong ──▶ problem (RFC 9457)
 //! ```
 //!
 //! An entry that is not found is not found *yet*: the write may still be on its way. The answer says so (`retryable`).
 
+mod act;
 mod answer;
+mod brokers;
 mod config;
+mod order;
+mod owed;
 mod problem;
 mod query;
+mod rescue;
 mod routes;
+mod stuck;
 #[cfg(test)]
 mod test_client;
 mod token;
@@ -28,22 +41,25 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use tokio::sync::oneshot;
 use wal_store::EntryStore;
 
+pub use act::Means;
+pub use brokers::{Brokers, ConnectError};
 pub use config::{Options, Reach};
 
+use routes::Shared;
+
 /// How long requests under way may take to finish after a stop: a little more than any of them may take at all.
-const STOP_LIMIT: Duration = routes::REQUEST_LIMIT.saturating_add(Duration::from_secs(1));
+const STOP_LIMIT: Duration = routes::WRITE_LIMIT.saturating_add(Duration::from_secs(1));
 
 /// Why a gateway cannot serve.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The address can be reached from elsewhere, and nobody has said that this is meant.
     #[error(
-        "listen on {0}: other machines could read every tenant's entries there, since nothing says who is asking yet; \
-         use a loopback address such as 127.0.0.1, or set gateway.allow_remote = true"
+        "listen on {0}: other machines could read and answer every tenant's entries there, since nothing says who is asking \
+         yet; use a loopback address such as 127.0.0.1, or set gateway.allow_remote = true"
     )]
     Remote(SocketAddr),
     /// Somebody else listens there.
@@ -64,7 +80,7 @@ pub enum Error {
 pub struct Gateway {
     listener: TcpListener,
     address: SocketAddr,
-    router: Router,
+    shared: Shared,
 }
 
 impl Gateway {
@@ -88,7 +104,14 @@ impl Gateway {
         // Tokio takes over only sockets that do not block.
         listener.set_nonblocking(true).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(Gateway { listener, address, router: routes::router(store, routes::Limits::default()) })
+        Ok(Gateway { listener, address, shared: Shared { store, means: None, reach: options.reach } })
+    }
+
+    /// One that also writes: until this is said, it only reads.
+    #[must_use]
+    pub fn writing(mut self, means: Means) -> Gateway {
+        self.shared.means = Some(means);
+        self
     }
 
     /// Where it listens, with the port it really has.
@@ -102,7 +125,8 @@ impl Gateway {
         let failed = |source| Error::Listen { address, source };
         let listener = tokio::net::TcpListener::from_std(self.listener).map_err(failed)?;
         let (stop, stopped) = oneshot::channel::<()>();
-        let server = axum::serve(listener, self.router).with_graceful_shutdown(async {
+        let router = routes::router(self.shared, routes::Limits::default());
+        let server = axum::serve(listener, router).with_graceful_shutdown(async {
             // A sender that is gone means the same as one that has sent.
             let _ = stopped.await;
         });
@@ -113,7 +137,7 @@ impl Gateway {
         }
         match tokio::time::timeout(STOP_LIMIT, server).await {
             Ok(served) => served.map_err(failed),
-            // A client that does not finish asking. Nothing is lost by leaving it: this side only reads.
+            // A client that does not finish asking. Nothing is lost by leaving it: it has no answer yet.
             Err(_) => Ok(()),
         }
     }

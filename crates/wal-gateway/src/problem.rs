@@ -20,12 +20,20 @@ impl Problem {
         Problem { code, detail: detail.into() }
     }
 
+    pub(crate) fn code(&self) -> Code {
+        self.code
+    }
+
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     pub(crate) fn no_route(path: &str) -> Problem {
         Problem::new(Code::RouteUnknown, format!("nothing is at {path}; entries are at /v1/entries"))
     }
 
     pub(crate) fn wrong_method(method: &str, path: &str) -> Problem {
-        Problem::new(Code::MethodNotAllowed, format!("{method} is not for {path}; what is there can be read with GET"))
+        Problem::new(Code::MethodNotAllowed, format!("{method} is not for {path}; the allow header says what is"))
     }
 }
 

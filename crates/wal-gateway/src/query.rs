@@ -15,17 +15,17 @@ use crate::problem::Problem;
 use crate::token::{self, Fingerprint};
 
 /// The most entries of a page.
-const LIMIT_MAX: usize = 1000;
+pub(crate) const LIMIT_MAX: usize = 1000;
 /// The entries of a page if nothing is said.
-const LIMIT_DEFAULT: usize = 100;
+pub(crate) const LIMIT_DEFAULT: usize = 100;
 
-const NAMESPACE: &str = "namespace";
-const TENANT: &str = "tenant";
+pub(crate) const NAMESPACE: &str = "namespace";
+pub(crate) const TENANT: &str = "tenant";
 const FROM: &str = "from";
 const TO: &str = "to";
 const REQUEST_ID: &str = "request_id";
 const IDEMPOTENCY_KEY: &str = "idempotency_key";
-const LIMIT: &str = "limit";
+pub(crate) const LIMIT: &str = "limit";
 const PAGE_TOKEN: &str = "page_token";
 const ALL: [&str; 8] = [NAMESPACE, TENANT, FROM, TO, REQUEST_ID, IDEMPOTENCY_KEY, LIMIT, PAGE_TOKEN];
 
@@ -78,7 +78,7 @@ pub(crate) fn parse(given: Vec<(String, String)>) -> Result<Question, Problem> {
     }
 }
 
-/// Reads the parameters of `GET /v1/entries/{log_id}`.
+/// Reads the parameters of `/v1/entries/{log_id}`.
 pub(crate) fn parse_one(given: Vec<(String, String)>) -> Result<Option<Tenant>, Problem> {
     Parameters::new(given, &[TENANT])?.tenant()
 }
@@ -111,10 +111,10 @@ fn invalid(detail: impl Into<String>) -> Problem {
 }
 
 /// Known parameters, each given at most once.
-struct Parameters(Vec<(String, String)>);
+pub(crate) struct Parameters(Vec<(String, String)>);
 
 impl Parameters {
-    fn new(given: Vec<(String, String)>, known: &[&str]) -> Result<Parameters, Problem> {
+    pub(crate) fn new(given: Vec<(String, String)>, known: &[&str]) -> Result<Parameters, Problem> {
         for (at, (name, _)) in given.iter().enumerate() {
             if !known.contains(&name.as_str()) {
                 return Err(invalid(format!("parameter {name:?} is unknown; known are: {}", known.join(", "))));
@@ -126,11 +126,11 @@ impl Parameters {
         Ok(Parameters(given))
     }
 
-    fn get(&self, name: &str) -> Option<&str> {
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_str())
     }
 
-    fn optional<T: FromStr<Err: fmt::Display>>(&self, name: &str) -> Result<Option<T>, Problem> {
+    pub(crate) fn optional<T: FromStr<Err: fmt::Display>>(&self, name: &str) -> Result<Option<T>, Problem> {
         self.get(name).map(|text| text.parse().map_err(|error| invalid(format!("{name} {error}")))).transpose()
     }
 
@@ -139,7 +139,7 @@ impl Parameters {
     }
 
     /// An empty tenant is none, as it is in requests.
-    fn tenant(&self) -> Result<Option<Tenant>, Problem> {
+    pub(crate) fn tenant(&self) -> Result<Option<Tenant>, Problem> {
         match self.get(TENANT) {
             None | Some("") => Ok(None),
             Some(_) => self.optional(TENANT),
@@ -153,11 +153,16 @@ impl Parameters {
         }
     }
 
-    fn scan(&self, query: Query, namespace: Namespace) -> Result<Scan, Problem> {
+    pub(crate) fn limit(&self) -> Result<usize, Problem> {
         let limit = self.optional(LIMIT)?.unwrap_or(LIMIT_DEFAULT);
         if !(1..=LIMIT_MAX).contains(&limit) {
             return Err(invalid(format!("limit is {limit}; 1 to {LIMIT_MAX} are allowed")));
         }
+        Ok(limit)
+    }
+
+    fn scan(&self, query: Query, namespace: Namespace) -> Result<Scan, Problem> {
+        let limit = self.limit()?;
         let fingerprint = self.fingerprint();
         let after = match self.get(PAGE_TOKEN) {
             Some(token) => Some(token::decode(token, fingerprint).map_err(|error| invalid(error.to_string()))?),

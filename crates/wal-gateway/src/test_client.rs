@@ -6,7 +6,7 @@ use std::future::Future;
 
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client as Hyper, Error};
 use hyper_util::rt::TokioExecutor;
@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 
 /// Asks.
 #[derive(Clone)]
-pub struct Client(Hyper<HttpConnector, Empty<Bytes>>);
+pub struct Client(Hyper<HttpConnector, Full<Bytes>>);
 
 /// What came back.
 pub struct Answer {
@@ -29,9 +29,13 @@ impl Client {
     }
 
     pub fn ask(&self, method: Method, url: String) -> impl Future<Output = Result<Answer, Error>> + Send + use<> {
+        self.send(Request::builder().method(method).uri(url).body(Full::default()).unwrap())
+    }
+
+    /// Sends any request.
+    pub fn send(&self, request: Request<Full<Bytes>>) -> impl Future<Output = Result<Answer, Error>> + Send + use<> {
         let http = self.0.clone();
         async move {
-            let request = Request::builder().method(method).uri(url).body(Empty::new()).unwrap();
             let (head, body) = http.request(request).await?.into_parts();
             let body = body.collect().await.unwrap().to_bytes();
             Ok(Answer { status: head.status, headers: head.headers, body })

@@ -44,6 +44,15 @@ pub(crate) struct EntryView<'a> {
     status: Status,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<Reason>,
+    updated_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_attempt_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<ResultView<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error_code: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
     retry_count: u32,
     correlation_id: Option<&'a Id>,
     metadata: Metadata<'a>,
@@ -60,6 +69,7 @@ pub(crate) struct EntryView<'a> {
     deliver_at: Option<Timestamp>,
     deadline: Timestamp,
     round: u32,
+    round_first: u32,
     attempt: u32,
     attempts: Vec<AttemptView<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -83,23 +93,21 @@ struct Origin<'a> {
     offset: i64,
 }
 
-/// What became of one attempt.
+/// What became of one attempt. Its texts are not kept; those of the last one stand at the entry.
 #[derive(Serialize)]
 struct AttemptView<'a> {
-    attempt: u32,
     round: u32,
-    status: Status,
-    at: Timestamp,
+    attempt: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delivered_at: Option<Timestamp>,
+    answered_at: Timestamp,
+    outcome: Status,
     #[serde(skip_serializing_if = "Option::is_none")]
     next_attempt_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<Reason>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error_code: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    result: Option<ResultView<'a>>,
 }
 
 /// What a consumer had to say: its JSON, verbatim.
@@ -123,6 +131,7 @@ impl<'a> EntryView<'a> {
         let payload = json_payload(entry);
         let key_text = entry.ordering_key.as_ref().map(|key| std::str::from_utf8(key));
         let state = &entry.state;
+        let failure = state.standing.failure.as_ref();
         EntryView {
             log_id: &entry.log_id,
             namespace: entry.namespace(),
@@ -134,6 +143,11 @@ impl<'a> EntryView<'a> {
             lifecycle: &entry.lifecycle,
             status: state.status(),
             reason: state.reason(),
+            updated_at: state.standing.at,
+            next_attempt_at: state.next_attempt_at(),
+            result: ResultView::of(&state.standing.outcome),
+            error_code: failure.map(|failure| &*failure.code),
+            error: failure.map(|failure| &*failure.message),
             retry_count: state.retry_count(),
             correlation_id: entry.correlation_id.as_ref(),
             metadata: Metadata {
@@ -152,6 +166,7 @@ impl<'a> EntryView<'a> {
             deliver_at: entry.deliver_at,
             deadline: state.deadline(),
             round: state.standing.round,
+            round_first: state.standing.round_first,
             attempt: state.standing.attempt,
             attempts: state.history.values().map(AttemptView::of).collect(),
             batch: entry.batch.clone(),
@@ -166,22 +181,34 @@ impl<'a> EntryView<'a> {
 
 impl<'a> AttemptView<'a> {
     fn of(event: &'a Event) -> AttemptView<'a> {
-        let (next_attempt_at, reason, result) = match &event.outcome {
-            Outcome::Pending => (None, None, None),
-            Outcome::Retrying { next_attempt_at } => (Some(*next_attempt_at), None, None),
-            Outcome::Failed { reason } => (None, Some(*reason), None),
-            Outcome::Completed { result } => (None, None, result.as_deref()),
+        let (next_attempt_at, reason) = match &event.outcome {
+            Outcome::Retrying { next_attempt_at } => (Some(*next_attempt_at), None),
+            Outcome::Failed { reason } => (None, Some(*reason)),
+            Outcome::Pending | Outcome::Completed { .. } => (None, None),
         };
         AttemptView {
-            attempt: event.attempt,
             round: event.round,
-            status: event.outcome.status(),
-            at: event.at,
+            attempt: event.attempt,
+            delivered_at: event.delivered_at,
+            answered_at: event.at,
+            outcome: event.outcome.status(),
             next_attempt_at,
             reason,
-            error_code: event.failure.as_ref().map(|failure| failure.code.as_str()),
-            error: event.failure.as_ref().map(|failure| failure.message.as_str()),
-            result: result.map(|text| serde_json::from_str(text).map_or(ResultView::Text(text), ResultView::Json)),
+            error_code: event.failure.as_ref().map(|failure| &*failure.code),
+        }
+    }
+}
+
+impl<'a> ResultView<'a> {
+    fn of(outcome: &'a Outcome) -> Option<ResultView<'a>> {
+        match outcome {
+            Outcome::Completed { result: Some(text) } => {
+                Some(serde_json::from_str(text).map_or(ResultView::Text(text), ResultView::Json))
+            }
+            Outcome::Completed { result: None }
+            | Outcome::Pending
+            | Outcome::Retrying { .. }
+            | Outcome::Failed { .. } => None,
         }
     }
 }

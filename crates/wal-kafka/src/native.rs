@@ -1,4 +1,4 @@
-//! The six places where rdkafka's safe interface is not enough, each wrapped so that the rest stays safe.
+//! The seven places where rdkafka's safe interface is not enough, each wrapped so that the rest stays safe.
 //!
 //! 1. `commit_transaction` of rdkafka 0.39 flushes in slices of 100 ms, so that a commit costs about 101 ms whatever its size. The
 //!    native call flushes by itself and takes 3 to 4 ms. (`BaseProducer::poll` keeps polling until its timeout has passed.)
@@ -7,7 +7,8 @@
 //! 4. `Headers::get` panics on a header name that is not UTF-8, which any client may send.
 //! 5. The end of a partition is told without its offset, and that is the only way past the marks that transactions leave behind the
 //!    last record: a place before them is lost as soon as retention takes them.
-//! 6. The safe interface does not say whether a record whose delivery failed may have been written all the same.
+//! 6. Where a partition ended in the broker's last answer is not told at all.
+//! 7. The safe interface does not say whether a record whose delivery failed may have been written all the same.
 
 #![expect(unsafe_code, reason = "calls into librdkafka, each with its proof")]
 
@@ -255,6 +256,24 @@ impl Drop for Record<'_> {
         // SAFETY: ours, destroyed once.
         unsafe { sys::rd_kafka_message_destroy(self.message.as_ptr()) }
     }
+}
+
+/// Calls `each` with name and value of every header of a borrowed message, in order.
+pub fn for_each_header<'m>(message: &'m BorrowedMessage<'_>, each: impl FnMut(&'m [u8], Option<&'m [u8]>)) {
+    // SAFETY: the message is alive for as long as what is given to `each`.
+    unsafe { headers(message.ptr(), each) }
+}
+
+/// Where an assigned partition ended when it was last read from; `None` before that. Does not ask.
+pub fn last_end<C: ClientContext>(client: &Client<C>, topic: &str, partition: i32) -> Option<i64> {
+    let topic = CString::new(topic).ok()?;
+    let (mut low, mut high) = (-1, -1);
+    // SAFETY: client and name live for the call, and the numbers are written during it.
+    let told = unsafe {
+        sys::rd_kafka_get_watermark_offsets(client.native_ptr(), topic.as_ptr(), partition, &raw mut low, &raw mut high)
+    };
+    let is_told = told == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
+    (is_told && high >= 0).then_some(high)
 }
 
 /// # Safety

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
+use crate::delivery::Delivery;
 use crate::hash::{ContentHash, Fields};
 use crate::id::LogId;
 use crate::name::{Tenant, Topic};
@@ -35,6 +36,18 @@ pub enum NotAnAck {
 }
 
 impl Ack {
+    /// What one of our services decided about an attempt. Its id is the same whoever decides the same, and however often.
+    pub fn of(delivery: &Delivery, outcome: Outcome, failure: Option<Failure>, at: Timestamp) -> Ack {
+        let Delivery { round, round_first, deadline, attempt, .. } = *delivery;
+        let what = match &outcome {
+            Outcome::Failed { reason } => reason.as_str(),
+            Outcome::Pending | Outcome::Retrying { .. } | Outcome::Completed { .. } => outcome.status().as_str(),
+        };
+        let id = delivery.log_id.key().derive(&format!("{what} {round} {attempt}"));
+        let event = Event { id, round, round_first, deadline, attempt, at, delivered_at: None, outcome, failure };
+        Ack { log_id: delivery.log_id.clone(), tenant: delivery.tenant.clone(), event }
+    }
+
     /// The record that carries the event to `topic`.
     pub fn encode(&self, topic: Topic, keyring: &Keyring) -> OutRecord {
         let Event { id, round, round_first, deadline, attempt, at, delivered_at, outcome, failure } = &self.event;
@@ -130,4 +143,22 @@ fn outcome(json: &StatusJson<'_>, time: impl Fn(&str) -> Result<Timestamp, NotAn
 /// What the seal covers. Sent, keep stable.
 fn sealed(tenant: &str, value: &[u8]) -> Fields {
     Fields::new("status-1").text(tenant).bytes(ContentHash::of(value).as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::tests::delivery;
+
+    #[test]
+    fn whoever_decides_the_same_says_the_same() {
+        let expired = |delivery: &Delivery, at| {
+            let at = Timestamp::from_millis(at).unwrap();
+            Ack::of(delivery, Outcome::Failed { reason: Reason::Expired }, None, at).event.id
+        };
+        assert_eq!(expired(&delivery(), 1), expired(&delivery(), 2));
+        assert_ne!(expired(&delivery(), 1), expired(&delivery().next_attempt(), 1));
+        let completed = Ack::of(&delivery(), Outcome::Completed { result: None }, None, Timestamp::EPOCH);
+        assert_ne!(completed.event.id, expired(&delivery(), 0));
+    }
 }

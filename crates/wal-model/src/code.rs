@@ -87,7 +87,7 @@ codes! {
     ReplyInvalid = "WAL_REPLY_INVALID", Useless, 400;
     /// Another request with the same identity and other content is already in the log.
     IdentityConflict = "WAL_IDENTITY_CONFLICT", Useless, 409;
-    /// What is asked for is not built yet.
+    /// What is asked for is not done here, such as writing through a gateway that only reads.
     NotSupported = "WAL_NOT_SUPPORTED", Useless, 501;
     /// The caller may not do this.
     AccessDenied = "WAL_ACCESS_DENIED", Useless, 403;
@@ -121,6 +121,8 @@ codes! {
     EntryFinished = "WAL_ENTRY_FINISHED", Useless, 409;
     /// The attempt has been answered already; the next one is scheduled.
     AttemptAnswered = "WAL_ATTEMPT_ANSWERED", Useless, 409;
+    /// The attempt is not delivered yet, so there is nothing to answer.
+    AttemptNotDue = "WAL_ATTEMPT_NOT_DUE", Helps, 409;
     /// No entry has this id. It may come to be: ask again, or send the request again to be sure.
     EntryNotFound = "WAL_ENTRY_NOT_FOUND", Helps, 404;
     /// A query parameter is missing or makes no sense.
@@ -133,6 +135,10 @@ codes! {
     StoreCorrupt = "WAL_STORE_CORRUPT", Useless, 500;
     /// The store cannot be reached at this moment.
     StoreUnavailable = "WAL_STORE_UNAVAILABLE", Helps, 503;
+    /// The brokers do not take what is to be published at this moment; nothing of it was.
+    BrokerUnavailable = "WAL_BROKER_UNAVAILABLE", Helps, 503;
+    /// Nobody knows whether it happened. Doing it again does no harm.
+    OutcomeUnknown = "WAL_OUTCOME_UNKNOWN", Helps, 504;
 }
 
 impl Code {

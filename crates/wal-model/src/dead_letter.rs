@@ -1,12 +1,16 @@
 //! Dead letters: the original record, why it is dead, and where it came from.
 
 use std::cmp::Reverse;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
 use crate::code::Refusal;
+use crate::delivery::Delivery;
+use crate::hash::ContentHash;
+use crate::id::Coordinates;
 use crate::name::Topic;
 use crate::record::{Header, InRecord, OutRecord};
 use crate::wire;
@@ -64,6 +68,32 @@ pub fn encode(
     letter
 }
 
+/// The dead letter of an attempt that will not be made, or not again: the delivery as it would be published, without seal and sending
+/// time, so that nobody can answer it. `origin` is the record it goes back to; for `topic` and `limit` see [`encode`].
+pub fn of_delivery(
+    delivery: &Delivery,
+    origin: &Coordinates,
+    refusal: &Refusal,
+    group: &str,
+    topic: Topic,
+    limit: usize,
+) -> OutRecord {
+    let mut headers = delivery.headers_of(ContentHash::of(&delivery.payload), None);
+    headers.extend(delivery.headers.iter().cloned());
+    let record = InRecord {
+        cluster: Arc::clone(&origin.cluster),
+        topic: origin.topic.clone(),
+        partition: origin.partition,
+        offset: origin.offset,
+        time: Some(origin.time),
+        key: delivery.ordering_key.clone(),
+        value: Some(delivery.payload.clone()),
+        headers,
+    };
+    let key = Some(Bytes::from(delivery.log_id.to_string()));
+    encode(&record, refusal, group, key, Vec::new(), topic, limit)
+}
+
 /// A header whose name clients can send: UTF-8 without NUL. Such a name may be the very reason why the record is dead.
 fn publishable(header: Header) -> Header {
     match header.name_str() {
@@ -109,8 +139,6 @@ fn leave_out_the_largest(headers: &mut Vec<Header>, optional: usize, mut excess:
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::clock::Timestamp;
     use crate::code::Code;
@@ -233,5 +261,20 @@ mod tests {
         assert_eq!(of(wire::CE_WALERRORCODE), ["CARD_DECLINED"]);
         assert_eq!(of(wire::CE_WALKEY64), ["/w=="]);
         assert!(of(wire::CE_WALTRUNCATED).is_empty());
+    }
+
+    #[test]
+    fn an_attempt_that_is_dead_cannot_be_answered_and_says_where_it_came_from() {
+        let delivery = crate::delivery::tests::delivery();
+        let refusal = Refusal::new(Code::Expired, "too late");
+        let topic = Topic::parse("dlq.wal.orders").unwrap();
+        let letter = of_delivery(&delivery, &record(0, 0).coordinates(), &refusal, "wal.status", topic, 1_000_000);
+        assert_eq!(letter.key, Some(Bytes::from(delivery.log_id.to_string())));
+        assert_eq!(letter.value, Some(delivery.payload.clone()));
+        let header = |name| last_str(&letter.headers, name);
+        assert_eq!((header(wire::CE_WALSEAL), header(wire::CE_WALSENT)), (None, None));
+        assert_eq!((header(wire::DLQ_TOPIC), header(wire::DLQ_OFFSET)), (Some("wal.ingress"), Some("7")));
+        assert_eq!((header(wire::CE_WALERRORCODE), header(wire::CE_WALATTEMPT)), (Some("WAL_EXPIRED"), Some("1")));
+        assert!(delivery.headers.iter().all(|own| letter.headers.contains(own)));
     }
 }

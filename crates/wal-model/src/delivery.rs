@@ -14,6 +14,7 @@ use crate::lifecycle::{Backoff, Priority, Seconds};
 use crate::name::{Id, Namespace, Tenant, Topic};
 use crate::record::{self, Header, InRecord, OutRecord};
 use crate::seal::{Broken, Keyring};
+use crate::status::Status;
 use crate::wire;
 
 /// One attempt of an entry.
@@ -108,6 +109,15 @@ impl Delivery {
             content_type: entry.content_type.clone(),
             payload: entry.payload.clone(),
             headers: entry.headers.clone(),
+        }
+    }
+
+    /// The attempt that a stored entry owes: the one it stands at, or, where that failed and is retried, the next. `None` where none is.
+    pub fn owed(entry: &Entry) -> Option<Delivery> {
+        match entry.state.status() {
+            Status::Pending => Some(Delivery::of(entry)),
+            Status::Retrying => Some(Delivery::of(entry).next_attempt()),
+            Status::Failed | Status::Completed => None,
         }
     }
 

@@ -9,7 +9,7 @@ use crate::id::{Coordinates, EntryKey, LogId};
 use crate::lifecycle::Lifecycle;
 use crate::name::{Id, Namespace, Tenant, Topic};
 use crate::record::Header;
-use crate::status::State;
+use crate::status::{Outcome, State};
 
 /// Whether consumers of the target are expected to answer. Fixed at admission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -106,5 +106,16 @@ impl Entry {
     /// When it was written: its ingress record's time.
     pub fn timestamp(&self) -> Timestamp {
         self.log_id.timestamp()
+    }
+
+    /// When the attempt that is owed was due, or will be; `None` where none is. What was due long ago and is still owed was delivered
+    /// and not answered, or lost.
+    pub fn owed_since(&self) -> Option<Timestamp> {
+        let standing = &self.state.standing;
+        match standing.outcome {
+            Outcome::Pending => Some(self.deliver_at.map_or(standing.at, |at| at.max(standing.at))),
+            Outcome::Retrying { next_attempt_at } => Some(next_attempt_at),
+            Outcome::Failed { .. } | Outcome::Completed { .. } => None,
+        }
     }
 }

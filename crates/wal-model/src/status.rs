@@ -209,6 +209,19 @@ impl Event {
         let reason = Reverse(self.outcome.reason());
         (is_completed, self.round, is_closed, self.attempt, status, reason, Reverse(self.id))
     }
+
+    /// Compares events of one attempt: what was said of the attempt itself stands above what ended its round from outside.
+    fn rank_in_history(&self) -> (bool, Rank) {
+        let is_of_attempt = match self.outcome {
+            Outcome::Failed { reason } => match reason {
+                Reason::Exhausted | Reason::Rejected => true,
+                Reason::Undeliverable | Reason::Cancelled | Reason::Expired => false,
+            },
+            Outcome::Retrying { .. } | Outcome::Completed { .. } => true,
+            Outcome::Pending => false,
+        };
+        (is_of_attempt, self.rank())
+    }
 }
 
 /// Where an entry stands, and every attempt that is known of.
@@ -216,7 +229,8 @@ impl Event {
 pub struct State {
     /// The greatest event so far.
     pub standing: Event,
-    /// The greatest event of each attempt, by attempt number, without the texts of results and errors.
+    /// The greatest event of each attempt, by attempt number, without the texts of results and errors. A cancel or an expiry never
+    /// hides how an attempt itself ended.
     pub history: BTreeMap<u32, Event>,
 }
 
@@ -241,7 +255,7 @@ impl State {
     pub fn join(&mut self, event: &Event) {
         if event.outcome != Outcome::Pending {
             match self.history.get_mut(&event.attempt) {
-                Some(known) if known.rank() >= event.rank() => {}
+                Some(known) if known.rank_in_history() >= event.rank_in_history() => {}
                 Some(known) => *known = event.brief(),
                 None => {
                     self.history.insert(event.attempt, event.brief());
@@ -377,6 +391,18 @@ mod tests {
         assert_eq!(folded([&retrying, &expired]).reason(), Some(Reason::Expired));
         assert_eq!(folded([&redriven, &retrying, &expired]).status(), Status::Pending);
         assert_eq!(folded([&redriven, &retrying, &expired]).retry_count(), 2);
+    }
+
+    #[test]
+    fn a_cancel_ends_the_round_and_leaves_the_answer_of_its_last_attempt_in_the_history() {
+        let retrying = event(1, 1, 2, Outcome::Retrying { next_attempt_at: Timestamp::EPOCH });
+        let cancelled = event(2, 1, 2, Outcome::Failed { reason: Reason::Cancelled });
+        for state in [folded([&retrying, &cancelled]), folded([&cancelled, &retrying])] {
+            assert_eq!((state.reason(), state.retry_count()), (Some(Reason::Cancelled), 1));
+            assert_eq!(state.history[&2].outcome, retrying.outcome);
+        }
+        let exhausted = event(3, 1, 2, Outcome::Failed { reason: Reason::Exhausted });
+        assert_eq!(folded([&exhausted, &cancelled]).history[&2].outcome, exhausted.outcome);
     }
 
     #[test]

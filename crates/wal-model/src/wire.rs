@@ -113,6 +113,8 @@ headers! {
     CE_WALPARKSEAL = "ce_walparkseal";
     /// An event about an entry that was not found: since when it is tried again.
     CE_WALUNKNOWNSINCE = "ce_walunknownsince";
+    /// Present on an event that was moved to the partition that its log id names.
+    CE_WALMOVED = "ce_walmoved";
     /// A stable error code.
     CE_WALERRORCODE = "ce_walerrorcode";
     /// An error message for people.
@@ -371,6 +373,13 @@ pub(crate) struct StatusJson<'a> {
     pub error_code: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
     pub error: Option<Cow<'a, str>>,
+}
+
+/// The status of an answer that has other fields than it should, so that it is refused for what it is.
+#[derive(Debug, Deserialize)]
+pub(crate) struct AnswerStatusJson<'a> {
+    #[serde(borrow)]
+    pub status: Cow<'a, str>,
 }
 
 /// A consumer's answer on `wal.acks`.

@@ -5,10 +5,11 @@
 mod admin;
 
 use std::net::Ipv4Addr;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use crate::config::Kafka;
 
@@ -22,6 +23,8 @@ pub const BATCH_SIZE: usize = 256 * 1024;
 const MESSAGE_MAX_BYTES: usize = 16 * 1024 * 1024;
 /// The most that waits in a producer, in KiB; librdkafka's default of 1 GiB is more than a small pod has.
 const PRODUCER_QUEUE_KIB: usize = 128 * 1024;
+/// The most that a reader without a group reads ahead, in KiB, of all partitions together.
+const READER_QUEUE_KIB: u32 = 16 * 1024;
 /// What librdkafka fetches of a partition at a time by default, in KiB.
 const FETCH_KIB: u32 = 1024;
 /// How long a member may hold a batch before its partitions go to others.
@@ -100,6 +103,30 @@ pub fn bystander(kafka: &Kafka, group: &str) -> ClientConfig {
     config
 }
 
+/// A client that reads committed records where it is put, without a group. librdkafka wants a group's name even so; this one is never
+/// joined, and nothing is committed for it.
+pub(crate) fn reader(kafka: &Kafka) -> ClientConfig {
+    let mut config = common(kafka);
+    recommend(&mut config, kafka, &["fetch.queue.backoff.ms"], 50);
+    recommend(&mut config, kafka, &["fetch.wait.max.ms"], 100);
+    config
+        .set("group.id", group(kafka, "reader"))
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        // What retention or compaction has removed is not there to be read.
+        .set("auto.offset.reset", "earliest")
+        .set("isolation.level", "read_committed")
+        .set("enable.partition.eof", "true")
+        .set("queued.max.messages.kbytes", READER_QUEUE_KIB.to_string())
+        .set("check.crcs", "true");
+    config
+}
+
+/// The cluster's own id; empty where the brokers have none to tell, or do not tell it in time.
+pub(crate) fn cluster_id(consumer: &BaseConsumer<Context>, limit: Duration) -> Arc<str> {
+    Arc::from(consumer.client().fetch_cluster_id(limit).unwrap_or_default())
+}
+
 /// A producer that sends each record once per session and spreads keys as Java clients do.
 pub fn producer(kafka: &Kafka) -> ClientConfig {
     let mut config = common(kafka);
@@ -146,7 +173,6 @@ fn is_v4_only(servers: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use rdkafka::admin::AdminClient;
-    use rdkafka::consumer::BaseConsumer;
     use rdkafka::producer::BaseProducer;
 
     use super::*;
@@ -161,6 +187,7 @@ mod tests {
     fn is_taken(kafka: &Kafka) {
         consumer(kafka, "g").create_with_context::<Context, BaseConsumer<Context>>(Context).unwrap();
         bystander(kafka, "g").create_with_context::<Context, BaseConsumer<Context>>(Context).unwrap();
+        reader(kafka).create_with_context::<Context, BaseConsumer<Context>>(Context).unwrap();
         producer(kafka).create::<BaseProducer>().unwrap();
         transactional(kafka, "t").create::<BaseProducer>().unwrap();
         common(kafka).create_with_context::<Context, AdminClient<Context>>(Context).unwrap();

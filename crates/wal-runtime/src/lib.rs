@@ -1,21 +1,26 @@
-//! What makes a service: configuration, the Kafka batch loop, topics, health, logs.
+//! What makes a service: configuration, the Kafka batch loop, topics, health, metrics, logs.
 //!
 //! Owns: how a service starts, consumes, publishes and stops. Refuses: to know any store, or what a record means.
 //!
 //! ```text
 //!   config ─▶ topics, offsets (start-up checks) ─▶ batch_loop ─▶ handler of the service
 //!                        directory (what exists) ◀──────┘
-//!   logs, health, shutdown beside them
+//!   logs, health, metrics, shutdown beside them (service)
 //! ```
 
 pub mod batch_loop;
+pub mod brokers;
 pub mod config;
 pub mod directory;
+pub mod ends;
 pub mod health;
 pub mod kafka;
 pub mod logs;
+pub mod metrics;
 pub mod offsets;
+pub mod reading;
 pub mod secret;
+pub mod service;
 pub mod shutdown;
 pub mod topics;
 pub mod transactions;

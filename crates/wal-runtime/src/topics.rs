@@ -2,10 +2,13 @@
 
 mod cluster;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rdkafka::error::KafkaError;
 use wal_model::dead_letter::ROOM;
+use wal_model::delay::{Wait, Waits, coins};
+use wal_model::topics::Topics;
 use wal_model::{Priority, Topic};
 
 use crate::config::{Kafka, TopicSettings};
@@ -30,7 +33,7 @@ pub struct Wanted {
     /// Its name.
     pub topic: Topic,
     /// What it is for, in a few words.
-    pub purpose: &'static str,
+    pub purpose: String,
     /// How many partitions.
     pub partitions: i32,
     /// Copies of each.
@@ -41,6 +44,23 @@ pub struct Wanted {
     pub group: Option<String>,
     /// The smallest `max.message.bytes` with which a service can work: what it publishes in one batch.
     pub needed_bytes: usize,
+    /// What else a service cannot work without.
+    pub needs: Needs,
+    /// How services do without it; `None` is that they do not.
+    pub instead: Option<&'static str>,
+}
+
+/// What a service cannot work without, beside existence and room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// Nothing.
+    Nothing,
+    /// Nothing that waits may be deleted before this time.
+    Retention(Duration),
+    /// The last record of every key must stay.
+    Compaction,
+    /// The broker's clock must tell the time of records, for this reason.
+    AppendTime(&'static str),
 }
 
 /// What is left to do about a topic.
@@ -107,40 +127,122 @@ pub enum Error {
 /// Every topic that the services there are need.
 pub fn wanted(kafka: &Kafka, settings: &TopicSettings) -> Vec<Wanted> {
     let topics = &kafka.topics;
-    let ingress = |priority, purpose| {
-        let mut ingress = topic(settings, topics.ingress(priority), purpose, settings.ingress_retention);
-        ingress.configs.push((MAX_BYTES, settings.max_message_bytes.to_string()));
-        // The record's time is half of its identity and the entry's own: clients' clocks must decide nothing.
-        ingress.configs.push((TIMESTAMPS, "LogAppendTime".to_owned()));
-        ingress.group = Some(kafka::group(kafka, "writer"));
-        ingress
+    let largest = settings.max_message_bytes as usize;
+    let dead_bytes = largest + ROOM;
+    let plain = |topic, purpose, retention| Spec { topic, purpose, retention, ..Spec::default_of(settings) };
+    let ingress = |priority, purpose| Spec {
+        largest,
+        needs: Needs::AppendTime("the time of a request would be whatever its client says"),
+        group: Some("writer"),
+        ..plain(topics.ingress(priority), purpose, settings.ingress_retention)
     };
-    let output = |name, purpose, retention, max_bytes: usize, needed_bytes| {
-        let mut output = topic(settings, name, purpose, retention);
-        output.configs.push((MAX_BYTES, max_bytes.to_string()));
-        Wanted { needed_bytes, ..output }
-    };
-    let plain = |name, purpose, retention| output(name, purpose, retention, PLAIN_MAX_BYTES, BATCH_SIZE);
-    let dead_bytes = settings.max_message_bytes as usize + ROOM;
-    vec![
+    let mut specs = vec![
         ingress(Priority::High, "requests that go first"),
         ingress(Priority::Normal, "requests"),
         ingress(Priority::Low, "requests that can wait"),
         plain(topics.receipts(), "answers to requests", settings.receipts_retention),
-        plain(topics.acks(), "what happened to entries", settings.acks_retention),
+        Spec {
+            needs: Needs::AppendTime(
+                "when an entry was completed, and so when it is purged, would rest on clients' clocks",
+            ),
+            group: Some("status"),
+            ..plain(topics.acks(), "what happened to entries", settings.acks_retention)
+        },
+        Spec {
+            largest,
+            needed: largest,
+            needs: Needs::AppendTime("which failures were decided already would rest on clients' clocks"),
+            group: Some("retry-scheduler"),
+            ..plain(topics.failures(), "attempts that failed", settings.failures_retention)
+        },
+        Spec { needs: Needs::Compaction, ..plain(topics.cancels(), "rounds that are cancelled", Duration::ZERO) },
+        Spec { needs: Needs::Compaction, ..plain(topics.status(), "where each entry stands", Duration::ZERO) },
         plain(topics.audit(), "who did what", settings.audit_retention),
-        output(topics.dead_requests(), "requests refused", settings.dead_letter_retention, dead_bytes, dead_bytes),
-    ]
+        Spec {
+            largest: dead_bytes,
+            needed: dead_bytes,
+            ..plain(topics.dead_requests(), "requests refused", settings.dead_letter_retention)
+        },
+    ];
+    specs.extend(delay_specs(topics, settings));
+    specs.into_iter().map(|spec| spec.wanted(kafka, settings)).collect()
 }
 
-fn topic(settings: &TopicSettings, topic: Topic, purpose: &'static str, retention: Duration) -> Wanted {
-    let configs = vec![
-        (CLEANUP, "delete".to_owned()),
-        (RETENTION, retention.as_millis().to_string()),
-        (MIN_INSYNC, settings.min_insync_replicas.to_string()),
-    ];
-    let (partitions, replication) = (settings.partitions, settings.replication);
-    Wanted { topic, purpose, partitions, replication, configs, group: None, needed_bytes: 0 }
+/// A delay topic for each coin and for each wait of the policy.
+fn delay_specs<'a>(topics: &'a Topics, settings: &'a TopicSettings) -> impl Iterator<Item = Spec> + 'a {
+    let own: BTreeSet<Wait> = settings.waits.clone();
+    let waits: BTreeSet<Wait> = coins().chain(own.iter().copied()).collect();
+    waits.into_iter().map(move |wait| Spec {
+        topic: topics.delay(wait),
+        purpose: if own.contains(&wait) { "a wait of the policy" } else { "a coin that other waits are paid with" },
+        retention: settings.delay_retention,
+        largest: settings.max_message_bytes as usize,
+        needed: settings.max_message_bytes as usize,
+        partitions: settings.delay_partitions,
+        needs: Needs::Retention(settings.delay_retention),
+        group: Some("delays"),
+        // A wait that came with a change of the policy; coins always are there.
+        instead: coins().all(|coin| coin != wait).then_some("until then what waits so long is paid in coins"),
+    })
+}
+
+/// What makes one topic differ from another.
+struct Spec {
+    topic: Topic,
+    purpose: &'static str,
+    retention: Duration,
+    largest: usize,
+    needed: usize,
+    partitions: i32,
+    needs: Needs,
+    group: Option<&'static str>,
+    instead: Option<&'static str>,
+}
+
+impl Spec {
+    fn default_of(settings: &TopicSettings) -> Spec {
+        Spec {
+            topic: Topic::parse("unnamed").expect("a legal name"),
+            purpose: "",
+            retention: Duration::ZERO,
+            largest: PLAIN_MAX_BYTES,
+            needed: BATCH_SIZE,
+            partitions: settings.partitions,
+            needs: Needs::Nothing,
+            group: None,
+            instead: None,
+        }
+    }
+
+    fn wanted(self, kafka: &Kafka, settings: &TopicSettings) -> Wanted {
+        let Spec { topic, purpose, retention, largest, needed, partitions, needs, group, instead } = self;
+        let cleanup = match needs {
+            Needs::Compaction => vec![(CLEANUP, "compact".to_owned())],
+            Needs::Nothing | Needs::Retention(_) | Needs::AppendTime(_) => {
+                vec![(CLEANUP, "delete".to_owned()), (RETENTION, retention.as_millis().to_string())]
+            }
+        };
+        let mut configs = cleanup;
+        configs.push((MIN_INSYNC, settings.min_insync_replicas.to_string()));
+        configs.push((MAX_BYTES, largest.to_string()));
+        if let Needs::AppendTime(_) = needs {
+            // The record's time is half of an identity, or the age of a decision: clients' clocks must decide nothing.
+            configs.push((TIMESTAMPS, "LogAppendTime".to_owned()));
+        }
+        // What is read is not published by us, but for what waits.
+        let is_requests = group == Some("writer");
+        Wanted {
+            topic,
+            purpose: purpose.to_owned(),
+            partitions,
+            replication: settings.replication,
+            configs,
+            group: group.map(|group| kafka::group(kafka, group)),
+            needed_bytes: if is_requests { 0 } else { needed },
+            needs,
+            instead,
+        }
+    }
 }
 
 /// What is left to do about a topic that looks so.
@@ -193,9 +295,11 @@ fn differences(wanted: &Wanted, found: &TopicShape) -> Vec<(&'static str, String
 
 /// Whether a setting is good as it is: more safety or more room than wanted was given by somebody on purpose.
 fn fits(wanted: &Wanted, key: &str, there: &str, value: &str) -> bool {
-    let is_input = wanted.group.is_some();
+    let is_input = wanted.group.is_some() && wanted.needed_bytes == 0;
     match key {
         MIN_INSYNC => number(there) >= number(value),
+        // What waits may stay longer, for ever included.
+        RETENTION if matches!(wanted.needs, Needs::Retention(_)) => there == "-1" || number(there) >= number(value),
         // A larger request would not fit on the dead-letter topic.
         MAX_BYTES if !is_input => number(there) >= number(value),
         _ => there == value,
@@ -206,6 +310,12 @@ fn number(text: &str) -> Option<u64> {
     text.parse().ok()
 }
 
+/// The waits that there were topics for when the plan was made.
+pub fn waits(plan: &[Planned], topics: &Topics) -> Waits {
+    let is_there = |planned: &&Planned| planned.step != Step::Create;
+    Waits::coins_and(plan.iter().filter(is_there).filter_map(|planned| topics.wait_of(&planned.wanted.topic)))
+}
+
 /// What a service must know of the topics before it starts.
 pub fn deviations(plan: &[Planned], leniency: Leniency) -> Vec<Deviation> {
     let mut deviations = Vec::new();
@@ -213,7 +323,10 @@ pub fn deviations(plan: &[Planned], leniency: Leniency) -> Vec<Deviation> {
         let topic = &wanted.topic;
         match step {
             Step::Fits => {}
-            Step::Create => deviations.push(Deviation::Refuse(format!("{topic} does not exist ({})", wanted.purpose))),
+            Step::Create => deviations.push(match wanted.instead {
+                Some(instead) => Deviation::Warn(format!("{topic} does not exist ({}): {instead}", wanted.purpose)),
+                None => Deviation::Refuse(format!("{topic} does not exist ({})", wanted.purpose)),
+            }),
             Step::Change { .. } if leniency == Leniency::EmbeddedBroker => {}
             Step::Change { configs, partitions, unfixable } => {
                 deviations.extend(configs.iter().map(|difference| deviation(wanted, difference)));
@@ -232,8 +345,15 @@ fn deviation(wanted: &Wanted, (key, there, value): &(&'static str, String, Strin
     let topic = &wanted.topic;
     let sentence = format!("{topic}: {key} is {there}, wanted is {value}");
     let fatal = match *key {
+        CLEANUP if wanted.needs == Needs::Compaction => Some("retention would remove what must stay"),
         CLEANUP if there.contains("compact") => Some("compaction would remove records that nobody has read"),
-        TIMESTAMPS if there != NOT_TOLD => Some("the time of a request would be whatever its client says"),
+        RETENTION if matches!(wanted.needs, Needs::Retention(_)) && there != NOT_TOLD => {
+            Some("what waits there could be deleted before it is due")
+        }
+        TIMESTAMPS if there != NOT_TOLD => match wanted.needs {
+            Needs::AppendTime(why) => Some(why),
+            Needs::Nothing | Needs::Retention(_) | Needs::Compaction => None,
+        },
         MAX_BYTES if number(there).is_some_and(|bytes| bytes < wanted.needed_bytes as u64) => {
             Some("a batch that does not fit would stop all work")
         }
@@ -267,8 +387,12 @@ mod tests {
         let wanted = one(name);
         let configs: HashMap<String, String> =
             wanted.configs.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
-        let mut shape =
-            TopicShape { partitions: 12, replication: 3, max_message_bytes: 1_048_588, configs: Arc::new(configs) };
+        let mut shape = TopicShape {
+            partitions: wanted.partitions,
+            replication: 3,
+            max_message_bytes: 1_048_588,
+            configs: Arc::new(configs),
+        };
         spoil(&mut shape);
         compare(wanted, Some(&shape))
     }
@@ -287,6 +411,29 @@ mod tests {
         assert_eq!(planned("wal.ingress", set(MIN_INSYNC, "3")).step, Step::Fits);
         assert_eq!(planned("dlq.wal.ingress", set(MAX_BYTES, "9999999")).step, Step::Fits);
         assert_eq!(planned("wal.acks", |shape| shape.replication = 5).step, Step::Fits);
+    }
+
+    #[test]
+    fn what_waits_or_must_stay_is_not_left_to_the_wrong_retention() {
+        let refused = |name, key, value| {
+            let plan = [planned(name, set(key, value))];
+            matches!(&deviations(&plan, Leniency::None)[..], [Deviation::Refuse(_)])
+        };
+        assert!(refused("wal.delay.60s", RETENTION, "3600000"));
+        assert!(refused("wal.cancels", CLEANUP, "delete"));
+        assert!(refused("wal.failures", TIMESTAMPS, "CreateTime"));
+        assert!(refused("wal.failures", MAX_BYTES, "1000"));
+        assert_eq!(planned("wal.delay.60s", set(RETENTION, "-1")).step, Step::Fits);
+    }
+
+    #[test]
+    fn every_wait_of_the_policy_and_every_coin_has_its_topic() {
+        let delays: Vec<Wanted> =
+            all().into_iter().filter(|wanted| wanted.topic.as_str().contains(".delay.")).collect();
+        assert_eq!(delays.len(), 21 + 3);
+        assert_eq!(one("wal.delay.4m").purpose, "a wait of the policy");
+        assert_eq!(one("wal.delay.4m").partitions, 4);
+        assert!(delays.iter().all(|wanted| wanted.group.as_deref() == Some("wal.delays")));
     }
 
     #[test]
@@ -365,8 +512,10 @@ mod tests {
     fn a_missing_topic_is_refused_even_on_the_embedded_broker() {
         let plan: Vec<Planned> = all().into_iter().map(|wanted| compare(wanted, None)).collect();
         let deviations = deviations(&plan, Leniency::EmbeddedBroker);
-        assert_eq!(deviations.len(), 7);
-        assert!(deviations.iter().all(|deviation| matches!(deviation, Deviation::Refuse(_))));
+        let (refused, warned): (Vec<_>, Vec<_>) =
+            deviations.into_iter().partition(|deviation| matches!(deviation, Deviation::Refuse(_)));
+        // The waits of the policy can be paid in coins.
+        assert_eq!((refused.len(), warned.len()), (31, 3));
     }
 
     #[test]

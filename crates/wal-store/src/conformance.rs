@@ -5,6 +5,7 @@
 //! ```
 
 mod inserts;
+mod purge;
 mod queries;
 mod states;
 
@@ -14,6 +15,7 @@ use async_trait::async_trait;
 use wal_model::Entry;
 
 pub use self::inserts::*;
+pub use self::purge::*;
 pub use self::queries::*;
 pub use self::states::*;
 use crate::{EntryStore, Inserted};
@@ -70,12 +72,20 @@ macro_rules! conformance_tests {
             events_join_late_and_in_any_order,
             an_event_twice_changes_nothing,
             an_unknown_key_is_unknown_and_harms_nobody,
+            an_event_of_another_log_id_or_tenant_is_not_folded,
             several_events_of_one_key_are_all_folded,
             concurrent_applies_lose_no_event,
             expired_entries_come_by_deadline,
             expired_pages_put_together_are_the_whole,
             finished_entries_do_not_expire,
             a_redriven_entry_expires_by_its_new_deadline,
+            finished_entries_come_by_the_time_they_finished,
+            finished_pages_put_together_are_the_whole,
+            what_is_unfinished_is_never_among_the_finished,
+            a_finish_that_a_greater_event_moves_is_found_at_its_new_time,
+            a_removed_entry_is_in_no_answer_and_its_key_is_free,
+            what_is_unfinished_or_finished_later_is_not_removed,
+            removing_again_removes_nothing,
         );
 
         #[tokio::test(flavor = "multi_thread")]

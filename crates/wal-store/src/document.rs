@@ -2,11 +2,11 @@
 //!
 //! ```text
 //!   { _key, version, log_id, ..., payload_raw, headers, ...     the content: written once, never changed
-//!     status, retry_count, reason?, deadline?, state }          the standing: written anew by every apply
+//!     status, retry_count, reason?, deadline?, finished_at?, state }   the standing: written anew by every apply
 //! ```
 //!
-//! `namespace`, `timestamp`, `payload`, `status`, `retry_count`, `reason` and `deadline` are there for indexes and for people:
-//! they follow from `log_id`, `payload_raw` and `state`, and are never read back.
+//! `namespace`, `timestamp`, `payload`, `status`, `retry_count`, `reason`, `deadline` and `finished_at` are there for indexes and for
+//! people: they follow from `log_id`, `payload_raw` and `state`, and are never read back.
 
 mod binary;
 mod readable;
@@ -97,6 +97,9 @@ struct Standing<'a> {
     /// Only while unfinished: a sparse index over it finds what is to expire.
     #[serde(skip_serializing_if = "Option::is_none")]
     deadline: Option<Timestamp>,
+    /// Only while finished: a sparse index over it finds what is to be purged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    finished_at: Option<Timestamp>,
     state: &'a State,
 }
 
@@ -108,6 +111,11 @@ struct StandingRead {
 /// The deadline an index may hold: that of an unfinished entry.
 pub(crate) fn open_deadline(state: &State) -> Option<Timestamp> {
     (!state.status().is_finished()).then(|| state.deadline())
+}
+
+/// The time an index may hold of a finished entry: when its standing event happened.
+pub(crate) fn finished_at(state: &State) -> Option<Timestamp> {
+    state.status().is_finished().then_some(state.standing.at)
 }
 
 /// Writes an entry as one document.
@@ -170,6 +178,7 @@ pub(crate) fn encode_standing(state: &State) -> String {
         retry_count: state.retry_count(),
         reason: state.reason(),
         deadline: open_deadline(state),
+        finished_at: finished_at(state),
         state,
     })
 }

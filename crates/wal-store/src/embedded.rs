@@ -3,17 +3,18 @@
 //! ```text
 //!   folder/lock            held while the store is open, so that a second process is told instead of served
 //!   folder/entries.redb    content  written at, key ─▶ document without its standing
-//!                          states   key ─▶ written at, standing
-//!                          six indexes, all of them ending in (timestamp, key)
+//!                          states   key ─▶ written at, namespace, tenant, standing
+//!                          seven indexes, all of them ending in (timestamp, key)
 //! ```
 //!
-//! One synced commit per insert and per apply. Reads see the last commit and wait for no write.
+//! One synced commit per insert, apply and remove. Reads see the last commit and wait for no write.
 
 mod folder;
 mod keys;
 mod read;
 mod rows;
 mod tables;
+mod upgrade;
 mod write;
 
 use std::path::{Path, PathBuf};
@@ -21,12 +22,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use redb::Database;
-use wal_model::status::Event;
+use wal_model::ack::Ack;
 use wal_model::{Entry, EntryKey, Timestamp};
 
 use self::folder::FolderLock;
 pub use self::folder::OpenError;
-use crate::{After, Applied, EntryStore, Error, Inserted, Page, Query, StoreId};
+use crate::{After, Applied, EntryStore, Error, Finished, Inserted, Page, Query, StoreId};
 
 /// The longest value redb takes. What is longer can never be kept.
 const VALUE_MAX: usize = 3 * 1024 * 1024 * 1024;
@@ -200,7 +201,7 @@ impl EntryStore for Embedded {
         self.run(move |database| read::scan(database, &query, after, limit)).await
     }
 
-    async fn apply(&self, events: &[(EntryKey, Event)]) -> Result<Vec<Applied>, Error> {
+    async fn apply(&self, events: &[Ack]) -> Result<Vec<Applied>, Error> {
         let events = events.to_vec();
         self.run(move |database| write::apply(database, &events)).await
     }
@@ -212,6 +213,20 @@ impl EntryStore for Embedded {
         limit: usize,
     ) -> Result<Vec<Entry>, Error> {
         self.run(move |database| read::expired(database, at, after, limit)).await
+    }
+
+    async fn finished(
+        &self,
+        before: Timestamp,
+        after: Option<(Timestamp, EntryKey)>,
+        limit: usize,
+    ) -> Result<Vec<Finished>, Error> {
+        self.run(move |database| read::finished(database, before, after, limit)).await
+    }
+
+    async fn remove(&self, keys: &[EntryKey], finished_before: Timestamp) -> Result<usize, Error> {
+        let keys = keys.to_vec();
+        self.run(move |database| write::remove(database, &keys, finished_before)).await
     }
 }
 

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use tokio::sync::watch;
-use wal_model::status::Event;
+use wal_model::ack::Ack;
 use wal_model::{Code, Entry, EntryKey, Refusal, Timestamp};
 
-use crate::{After, Applied, EntryStore, Error, Inserted, Page, Query, StoreId};
+use crate::{After, Applied, EntryStore, Error, Finished, Inserted, Page, Query, StoreId};
 
 /// A method of [`EntryStore`] that can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,6 +23,10 @@ pub enum Method {
     Apply,
     /// [`EntryStore::expired`].
     Expired,
+    /// [`EntryStore::finished`].
+    Finished,
+    /// [`EntryStore::remove`].
+    Remove,
 }
 
 enum Fault {
@@ -192,7 +196,7 @@ impl EntryStore for Faulty {
         self.play(Method::Scan, self.store.scan(query, after, limit)).await
     }
 
-    async fn apply(&self, events: &[(EntryKey, Event)]) -> Result<Vec<Applied>, Error> {
+    async fn apply(&self, events: &[Ack]) -> Result<Vec<Applied>, Error> {
         self.play(Method::Apply, self.store.apply(events)).await
     }
 
@@ -203,6 +207,19 @@ impl EntryStore for Faulty {
         limit: usize,
     ) -> Result<Vec<Entry>, Error> {
         self.play(Method::Expired, self.store.expired(at, after, limit)).await
+    }
+
+    async fn finished(
+        &self,
+        before: Timestamp,
+        after: Option<(Timestamp, EntryKey)>,
+        limit: usize,
+    ) -> Result<Vec<Finished>, Error> {
+        self.play(Method::Finished, self.store.finished(before, after, limit)).await
+    }
+
+    async fn remove(&self, keys: &[EntryKey], finished_before: Timestamp) -> Result<usize, Error> {
+        self.play(Method::Remove, self.store.remove(keys, finished_before)).await
     }
 }
 

@@ -15,8 +15,10 @@ pub mod document;
 pub mod embedded;
 #[cfg(any(test, feature = "testing"))]
 pub mod faults;
+pub mod patience;
 #[cfg(any(test, feature = "testing"))]
 pub mod samples;
 mod store;
 
+pub use patience::Patient;
 pub use store::*;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use uuid::Uuid;
+use wal_model::ack::Ack;
 use wal_model::entry::{Answers, BatchPlace};
 use wal_model::id::Identity;
 use wal_model::lifecycle::Seconds;
@@ -164,6 +165,11 @@ pub fn completed(entry: &Entry, attempt: u32) -> Event {
 /// A new round begins.
 pub fn redriven(entry: &Entry, round: u32, attempt: u32) -> Event {
     event_in_round(entry, round, attempt, Outcome::Pending)
+}
+
+/// An event as an apply takes it.
+pub fn ack(entry: &Entry, event: Event) -> Ack {
+    Ack { log_id: entry.log_id.clone(), tenant: entry.tenant.clone(), event }
 }
 
 /// An entry after some events.

@@ -4,8 +4,9 @@ use std::fmt;
 
 use async_trait::async_trait;
 use uuid::Uuid;
-use wal_model::status::{Event, State, Status};
-use wal_model::{Entry, EntryKey, Id, Namespace, Refusal, Tenant, Timestamp};
+use wal_model::ack::Ack;
+use wal_model::status::{State, Status};
+use wal_model::{Entry, EntryKey, Id, LogId, Namespace, Refusal, Tenant, Timestamp};
 
 /// Who a store is: made with it, never changed, so that a reader's place in Kafka can name the store it belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,13 +29,24 @@ pub enum Inserted {
     Refused(Refusal),
 }
 
-/// What became of the events of one entry in an apply.
+/// What became of one event of an apply.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Applied {
-    /// They are folded in; this is the state that is stored now, changed or not.
+    /// It is folded in; this is the state that is stored now, changed or not.
     State(Box<State>),
     /// There is no such entry (yet).
     Unknown,
+    /// What is stored under the key has another log id or belongs to another tenant. It was not touched.
+    Other,
+}
+
+/// A finished entry, as far as a purge needs to know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finished {
+    /// The entry.
+    pub log_id: LogId,
+    /// When its standing event happened.
+    pub at: Timestamp,
 }
 
 /// The time range of a query: `from` included, `to` excluded.
@@ -134,11 +146,12 @@ pub trait EntryStore: Send + Sync {
     /// Answers a query: at most `limit` (at least 1) entries after a place, in the order of (timestamp, key).
     async fn scan(&self, query: &Query, after: Option<After>, limit: usize) -> Result<Page, Error>;
 
-    /// Folds events into the state of entries, as [`State::join`] does.
+    /// Folds events into the state of the entries they speak of, as [`State::join`] does.
     ///
-    /// Ok: one answer per item, in order; what is folded is on disk. A key may stand in several items. Err: any of them may be
-    /// folded; the same call again changes nothing more.
-    async fn apply(&self, events: &[(EntryKey, Event)]) -> Result<Vec<Applied>, Error>;
+    /// An event is folded only if the log id and the tenant it names are those of the entry. Ok: one answer per event, in order; what
+    /// is folded is on disk. An entry may be spoken of by several. Err: any of them may be folded; the same call again changes
+    /// nothing more. No payload is read or written.
+    async fn apply(&self, events: &[Ack]) -> Result<Vec<Applied>, Error>;
 
     /// Unfinished entries whose deadline is at or before `at`: at most `limit`, the earliest deadline first, after a place
     /// given by the deadline and key of the last answer.
@@ -148,4 +161,19 @@ pub trait EntryStore: Send + Sync {
         after: Option<(Timestamp, EntryKey)>,
         limit: usize,
     ) -> Result<Vec<Entry>, Error>;
+
+    /// Finished entries whose standing event happened before `before`: at most `limit`, the earliest first, after a place given by
+    /// the time and key of the last answer.
+    async fn finished(
+        &self,
+        before: Timestamp,
+        after: Option<(Timestamp, EntryKey)>,
+        limit: usize,
+    ) -> Result<Vec<Finished>, Error>;
+
+    /// Removes those of some entries that are finished and whose standing event happened before `finished_before`.
+    ///
+    /// Ok: how many this call removed; they are in no answer any more, and their keys are free. An entry that is unfinished (again),
+    /// finished later or gone already is not touched. Err: any of them may be removed; the same call again removes the rest.
+    async fn remove(&self, keys: &[EntryKey], finished_before: Timestamp) -> Result<usize, Error>;
 }

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use wal_model::status::Status;
 use wal_model::{Entry, Timestamp};
 use wal_store::embedded::Embedded;
-use wal_store::samples::{completed, entry, namespace};
+use wal_store::samples::{ack, completed, entry, namespace};
 use wal_store::{EntryStore, Error, Inserted, Query, Range};
 
 const FOLDER: &str = "WAL_CRASH_FOLDER";
@@ -58,7 +58,7 @@ async fn write_for_ever(store: Embedded, writer: String) {
         let answers = store.insert(&entries).await.unwrap();
         assert!(answers.iter().all(|answer| *answer == Inserted::Stored), "{answers:?}");
         names.iter().for_each(|name| println!("stored {name}"));
-        store.apply(&[(entries[0].key(), completed(&entries[0], 1))]).await.unwrap();
+        store.apply(&[ack(&entries[0], completed(&entries[0], 1))]).await.unwrap();
         println!("done {}", names[0]);
     }
 }

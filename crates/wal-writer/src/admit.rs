@@ -55,17 +55,9 @@ pub(crate) fn case(record: &InRecord, decoded: Decoded, policy: &Policy, topics:
     let written_at = record.time.ok_or_else(|| Refusal::new(Code::TimeInvalid, "the record has no time"));
     let wish = match written_at.and_then(|at| request.map(|request| (at, request))) {
         Err(refusal) => Wish::Refused(refusal),
-        Ok((_, request)) if wants_delay(&request) => Wish::Refused(Refusal::new(
-            Code::NotSupported,
-            "deliver_at needs the retry scheduler, which does not exist yet; leave it out to have the entry delivered at once",
-        )),
         Ok((written_at, request)) => Wish::Write(Box::new(wanted(record, request, written_at, policy, topics))),
     };
     Case { coordinates: record.coordinates(), reply, request_id, wish }
-}
-
-fn wants_delay(request: &Request) -> bool {
-    request.writes.as_slice().iter().any(|write| write.deliver_at.is_some())
 }
 
 fn wanted(record: &InRecord, request: Request, written_at: Timestamp, policy: &Policy, topics: &Topics) -> Wanted {
@@ -81,21 +73,35 @@ fn wanted(record: &InRecord, request: Request, written_at: Timestamp, policy: &P
     let mut entries = Vec::with_capacity(writes.len());
     for (index, write) in (0..count).zip(writes) {
         let place = is_batch.then(|| BatchPlace { index, count, default_target: default_target.clone() });
-        match target(write, policy, topics) {
-            Ok(target) => {
-                let log_id = LogId::new(write.namespace.clone(), written_at, key(index));
-                entries.push(entry(record, &request, write, log_id, target, place, policy));
+        let prefix = place.as_ref().map_or(String::new(), |place| format!("entry {}: ", place.index));
+        let made = target(write, policy, topics).map(|target| {
+            let log_id = LogId::new(write.namespace.clone(), written_at, key(index));
+            entry(record, &request, write, log_id, target, place, policy)
+        });
+        let refused = match made {
+            Ok(entry) => {
+                let too_late = too_late(&entry);
+                entries.push(entry);
+                too_late
             }
-            Err(refusal) => {
-                let prefix = place.as_ref().map_or(String::new(), |place| format!("entry {}: ", place.index));
-                objection.get_or_insert(Refusal::new(refusal.code, format_args!("{prefix}{}", refusal.message)));
-            }
+            Err(refusal) => Some(refusal),
+        };
+        if let Some(Refusal { code, message }) = refused {
+            objection.get_or_insert_with(|| Refusal::new(code, format_args!("{prefix}{message}")));
         }
     }
-    if objection.is_some() {
+    if entries.len() < writes.len() {
         entries.clear();
     }
     Wanted { entries, keys: (0..count).map(key).collect(), hash: request.hash, objection }
+}
+
+/// A first delivery at or past the deadline would never be made.
+fn too_late(entry: &Entry) -> Option<Refusal> {
+    let (wanted, deadline) = (entry.deliver_at?, entry.state.deadline());
+    let message =
+        || format!("its first delivery is wanted at {wanted}, and its deadline is {deadline}: give it a longer ttl");
+    (wanted >= deadline).then(|| Refusal::new(Code::DeliveryTooLate, message()))
 }
 
 fn target(write: &Write, policy: &Policy, topics: &Topics) -> Result<Topic, Refusal> {
@@ -122,6 +128,8 @@ fn entry(
 ) -> Entry {
     let lifecycle = write.lifecycle.or(&policy.lifecycle);
     let state = first_state(&log_id, lifecycle.ttl.duration());
+    let first_delay = policy.first_delay.duration();
+    let deliver_at = (!first_delay.is_zero()).then(|| log_id.timestamp().saturating_add(first_delay));
     Entry {
         log_id,
         target,
@@ -133,7 +141,7 @@ fn entry(
         correlation_id: write.correlation_id.clone().or_else(|| write.payload_correlation_id.clone()),
         request_id: request.request_id.clone(),
         idempotency_key: request.idempotency_key.clone(),
-        deliver_at: write.deliver_at,
+        deliver_at: write.deliver_at.or(deliver_at),
         ordering_key: request.ordering_key.clone(),
         content_type: write.content_type.clone(),
         payload: write.payload.clone(),

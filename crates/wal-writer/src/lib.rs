@@ -15,7 +15,6 @@
 //! (reasons to refuse that can change), `writer` (the hand that asks and stores), `settle` (what is owed), `outputs` (what is said).
 
 mod admit;
-mod brokers;
 mod config;
 mod object;
 mod outputs;

@@ -6,7 +6,7 @@ use wal_model::topics::Topics;
 use wal_model::{Code, Entry, Refusal, Topic};
 
 use crate::admit::{Case, Wanted, Wish};
-use crate::brokers::{Found, Shapes};
+use wal_runtime::brokers::{Found, Shapes};
 
 /// The smallest limit of a target that is taken: the producer's batches may be as large as this.
 pub(crate) const TARGET_LIMIT_MIN: usize = wal_runtime::kafka::BATCH_SIZE;

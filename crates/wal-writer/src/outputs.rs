@@ -5,24 +5,23 @@ use std::time::Duration;
 use bytes::Bytes;
 use wal_model::ack::Ack;
 use wal_model::audit::{self, Operation};
+use wal_model::delay::{self, Hop, Waits};
 use wal_model::delivery::Delivery;
 use wal_model::entry::Answers;
 use wal_model::id::derive_from_record;
+use wal_model::parked::Parked;
 use wal_model::receipt::Receipt;
 use wal_model::record::{InRecord, OutRecord};
 use wal_model::request::HEADERS_LEN;
 use wal_model::seal::Keyring;
-use wal_model::status::{Event, Failure, Outcome, Reason};
+use wal_model::status::{Failure, Outcome, Reason};
 use wal_model::topics::Topics;
-use wal_model::{Code, Entry, Id, Refusal, Timestamp, Topic, dead_letter, wire};
+use wal_model::{Code, Entry, Id, Refusal, Timestamp, Topic, dead_letter};
+use wal_runtime::brokers::{self, Shapes};
 
 use crate::admit::Case;
-use crate::brokers::{self, Found, Shapes};
 use crate::object;
 use crate::settle::{self, Owed, Verdict};
-
-/// What a dead-letter topic takes where its own limit is not known: Kafka's default.
-const DEFAULT_LIMIT: usize = 1_048_588;
 
 /// What became of a record.
 #[derive(Debug)]
@@ -40,6 +39,7 @@ pub(crate) struct Press<'a> {
     pub keyring: &'a Keyring,
     pub group: &'a str,
     pub unknown_target_wait: Duration,
+    pub waits: &'a Waits,
     pub shapes: &'a Shapes,
     pub now: Timestamp,
 }
@@ -58,7 +58,7 @@ impl Press<'_> {
     pub(crate) fn outputs(&self, record: &InRecord, case: &Case, settled: &Settled) -> Result<Vec<OutRecord>, Wait> {
         match settled {
             Settled::Refused(refusal) => Ok(self.refused(record, case, refusal)),
-            Settled::Stored(entries) => self.stored(record, case, entries),
+            Settled::Stored(entries) => self.stored(case, entries),
         }
     }
 
@@ -70,12 +70,12 @@ impl Press<'_> {
         vec![self.receipt(case, &Receipt::refused(refusal, case.request_id.clone())), letter]
     }
 
-    fn stored(&self, record: &InRecord, case: &Case, entries: &[Entry]) -> Result<Vec<OutRecord>, Wait> {
+    fn stored(&self, case: &Case, entries: &[Entry]) -> Result<Vec<OutRecord>, Wait> {
         let mut outputs = Vec::with_capacity(entries.len() * 2 + 1);
         for entry in entries {
             let owed = settle::owed(entry, &case.coordinates);
             if owed == Owed::Delivery {
-                self.delivery(record, entry, &mut outputs)?;
+                self.delivery(entry, &mut outputs)?;
             }
             outputs.push(self.audit(entry, owed, case));
         }
@@ -83,61 +83,55 @@ impl Press<'_> {
         Ok(outputs)
     }
 
-    fn delivery(&self, record: &InRecord, entry: &Entry, outputs: &mut Vec<OutRecord>) -> Result<(), Wait> {
-        let delivery = Delivery::of(entry).encode(self.now, self.keyring);
+    fn delivery(&self, entry: &Entry, outputs: &mut Vec<OutRecord>) -> Result<(), Wait> {
+        if let Some(parked) = self.parked(entry) {
+            outputs.push(parked.encode(self.topics, self.keyring));
+            return Ok(());
+        }
+        let delivery = Delivery::of(entry);
+        let record = delivery.encode(self.now, self.keyring);
         let target = brokers::target(self.shapes, &entry.target);
-        match settle::verdict(entry, delivery.size_as_batch(), target, self.unknown_target_wait, self.now) {
+        match settle::verdict(entry, record.size_as_batch(), target, self.unknown_target_wait, self.now) {
             Verdict::Wait(why) => Err(Wait { topic: entry.target.clone(), why }),
             Verdict::Publish => {
-                outputs.push(delivery);
+                outputs.push(record);
                 if entry.answers == Answers::None {
-                    outputs.push(self.ack(entry, Outcome::Completed { result: None }, None));
+                    outputs.push(self.ack(&delivery, Outcome::Completed { result: None }, None));
                 }
                 Ok(())
             }
             Verdict::Fail(reason) => {
                 let refusal = failure(entry, reason);
-                outputs.push(self.dead_entry(record, entry, delivery, &refusal));
+                outputs.push(self.dead_entry(entry, &delivery, &refusal));
                 let failure = Failure { code: refusal.code.as_str().to_owned(), message: refusal.message };
-                outputs.push(self.ack(entry, Outcome::Failed { reason }, Some(failure)));
+                outputs.push(self.ack(&delivery, Outcome::Failed { reason }, Some(failure)));
                 Ok(())
             }
         }
     }
 
-    /// The delivery that will never be made, with where its request came from. Without seal and sending time: it was not sent.
-    fn dead_entry(&self, record: &InRecord, entry: &Entry, delivery: OutRecord, refusal: &Refusal) -> OutRecord {
-        let mut letter =
-            InRecord { key: delivery.key, value: delivery.value, headers: delivery.headers, ..record.clone() };
-        letter.headers.retain(|header| !header.is(wire::CE_WALSEAL) && !header.is(wire::CE_WALSENT));
-        let own = self.topics.dead_entries(entry.namespace());
-        let has_own = matches!(self.shapes.get(&own), Some(Found::Known { .. }));
-        let topic = if has_own { own } else { self.topics.dead_requests() };
-        let limit = self.limit(&topic);
-        let key = Some(Bytes::from(entry.log_id.to_string()));
-        dead_letter::encode(&letter, refusal, self.group, key, Vec::new(), topic, limit)
+    /// The first delivery of an entry that waits for its time, on the delay topic that begins the wait.
+    fn parked(&self, entry: &Entry) -> Option<Parked> {
+        let wanted = entry.deliver_at.filter(|_| self.now <= entry.state.deadline())?;
+        let due = delay::due_after(self.now, wanted.saturating_since(self.now));
+        match self.waits.hop(self.now, due) {
+            Hop::Park(wait) => Some(Parked { delivery: Delivery::of(entry), due, parked_at: self.now, wait }),
+            // Rounded up, a wait is none or longer than what could be held.
+            Hop::Publish | Hop::Hold => None,
+        }
     }
 
-    fn ack(&self, entry: &Entry, outcome: Outcome, failure: Option<Failure>) -> OutRecord {
-        let standing = &entry.state.standing;
-        let (round, attempt) = (standing.round, standing.attempt);
-        let what = match &outcome {
-            Outcome::Failed { reason } => reason.as_str(),
-            Outcome::Pending | Outcome::Retrying { .. } | Outcome::Completed { .. } => outcome.status().as_str(),
-        };
-        let event = Event {
-            id: entry.key().derive(&format!("{what} {round} {attempt}")),
-            round,
-            round_first: standing.round_first,
-            deadline: standing.deadline,
-            attempt,
-            at: self.now,
-            outcome,
-            delivered_at: None,
-            failure,
-        };
-        let ack = Ack { log_id: entry.log_id.clone(), tenant: entry.tenant.clone(), event };
-        ack.encode(self.topics.acks(), self.keyring)
+    /// The delivery that will never be made, with where its request came from.
+    fn dead_entry(&self, entry: &Entry, delivery: &Delivery, refusal: &Refusal) -> OutRecord {
+        let own = self.topics.dead_entries(entry.namespace());
+        let has_own = brokers::is_known(self.shapes, &own);
+        let topic = if has_own { own } else { self.topics.dead_requests() };
+        let limit = self.limit(&topic);
+        dead_letter::of_delivery(delivery, &entry.origin, refusal, self.group, topic, limit)
+    }
+
+    fn ack(&self, delivery: &Delivery, outcome: Outcome, failure: Option<Failure>) -> OutRecord {
+        Ack::of(delivery, outcome, failure, self.now).encode(self.topics.acks(), self.keyring)
     }
 
     fn audit(&self, entry: &Entry, owed: Owed, case: &Case) -> OutRecord {
@@ -156,10 +150,7 @@ impl Press<'_> {
     }
 
     fn limit(&self, topic: &Topic) -> usize {
-        match self.shapes.get(topic) {
-            Some(Found::Known { max_message_bytes, .. }) => *max_message_bytes,
-            Some(Found::Missing(_) | Found::Denied(_) | Found::Unanswered(_)) | None => DEFAULT_LIMIT,
-        }
+        brokers::limit(self.shapes, topic)
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use wal_model::status::Reason;
 use wal_model::{Code, ContentHash, Coordinates, Entry, Refusal, Timestamp};
+use wal_runtime::brokers::Target;
 
 /// What an entry owes to the record at hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,17 +35,6 @@ pub(crate) fn check_same(stored: &Entry, hash: ContentHash) -> Result<(), Refusa
     }
     let message = format!("the same identity already stands for another request: {}", stored.log_id);
     Err(Refusal::new(Code::IdentityConflict, message))
-}
-
-/// What is known of a target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Target {
-    /// It exists and takes records of up to so many bytes.
-    Takes(usize),
-    /// The brokers say that there is none, and have said so for at least this long.
-    Missing(Duration),
-    /// Nobody answered.
-    Unanswered,
 }
 
 /// What becomes of an owed delivery.

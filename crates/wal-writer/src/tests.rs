@@ -7,18 +7,22 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use wal_model::clock::ManualClock;
+use wal_model::delay::Waits;
 use wal_model::entry::Answers;
+use wal_model::lifecycle::Seconds;
+use wal_model::parked::Parked;
 use wal_model::record::{Header, InRecord, OutRecord, last_str};
 use wal_model::seal::Keyring;
 use wal_model::status::{Event, Outcome, Status};
 use wal_model::topics::Topics;
 use wal_model::{Entry, Lifecycle, LogId, Timestamp, Topic, wire};
 use wal_runtime::batch_loop::{Batch, Handler};
+use wal_runtime::brokers::{Brokers, Found, Shapes};
 use wal_runtime::config::{Policy, Settings};
-use wal_store::EntryStore;
 use wal_store::embedded::Embedded;
+use wal_store::samples::ack;
+use wal_store::{EntryStore, Patient};
 
-use crate::brokers::{Brokers, Found, Shapes};
 use crate::config::Config;
 use crate::writer::Writer;
 
@@ -27,7 +31,7 @@ const KNOWN: Found = Found::Known { partitions: 4, max_message_bytes: 1_048_588 
 #[derive(Default)]
 struct Answering(Mutex<HashMap<String, Found>>);
 
-impl Brokers for Arc<Answering> {
+impl Brokers for Answering {
     async fn shapes(&self, topics: Vec<Topic>) -> Shapes {
         let told = self.0.lock().unwrap();
         let dead_letters_of_namespaces = |name: &str| name.starts_with("dlq.wal.") && name != "dlq.wal.ingress";
@@ -65,20 +69,21 @@ fn bench() -> Bench {
     let clock = Arc::new(ManualClock::at(now()));
     let settings = Settings::load_from(None, std::iter::empty(), &[]).unwrap();
     let writer = Writer {
-        store,
+        store: Patient::new(store),
         brokers: Arc::clone(&brokers),
         clock: Arc::<ManualClock>::clone(&clock),
         keyring: Keyring::new("k1", &BTreeMap::from([("k1".to_owned(), vec![7; 32])])).unwrap(),
         policy: Policy {
             target: None,
             lifecycle: Lifecycle::default(),
+            first_delay: Seconds::new(Duration::ZERO),
             answers: Answers::Expected,
             correlation_fields: vec!["saga_id".to_owned()],
         },
         topics: Topics::new("wal.").unwrap(),
+        waits: Waits::coins_and([]),
         group: "wal.writer".to_owned(),
         config: Config::read(&settings).unwrap(),
-        store_watch: Arc::new(|_| {}),
     };
     Bench { writer, brokers, clock, _folder: folder }
 }
@@ -162,7 +167,7 @@ async fn the_record_that_made_an_entry_is_published_again_as_long_as_nothing_hap
     let entry = bench.stored(receipts(&first)[0]["log_id"].as_str().unwrap()).await;
     let standing = entry.state.standing.clone();
     let done = Event { id: entry.key().derive("done"), outcome: Outcome::Completed { result: None }, ..standing };
-    bench.writer.store.apply(&[(entry.key(), done)]).await.unwrap();
+    bench.writer.store.apply(&[ack(&entry, done)]).await.unwrap();
     let after = bench.handle(vec![write(0, "r")]).await;
     assert_eq!(counts(&after), [0, 1, 1, 0]);
     assert_eq!(receipts(&after), receipts(&first));
@@ -374,10 +379,47 @@ async fn missing_targets_are_created_where_that_is_wanted() {
     assert_eq!(counts(&bench.handle(vec![write(0, "r")]).await), [1, 1, 1, 0]);
 }
 
+fn delayed(id: &str, deliver_at: Timestamp) -> InRecord {
+    let mut request = request(id, 1);
+    request["deliver_at"] = json!(deliver_at.to_string());
+    record(0, request.to_string())
+}
+
 #[tokio::test]
-async fn delayed_first_delivery_is_refused_until_the_scheduler_exists() {
+async fn a_first_delivery_that_is_wanted_later_is_parked_for_its_time() {
     let bench = bench();
-    let mut request = request("r", 1);
-    request["deliver_at"] = json!("2030-01-01T00:00:00Z");
-    assert_eq!(codes(&bench.handle(vec![record(0, request.to_string())]).await), ["WAL_NOT_SUPPORTED"]);
+    let wanted = now().saturating_add(Duration::from_millis(70_050));
+    let outputs = bench.handle(vec![delayed("r", wanted)]).await;
+    assert_eq!(counts(&outputs), [0, 1, 1, 0]);
+    let parked = to(&outputs, "wal.delay.50s")[0];
+    let record = InRecord {
+        key: parked.key.clone(),
+        value: parked.value.clone(),
+        headers: parked.headers.clone(),
+        ..record(0, Bytes::new())
+    };
+    let parked = Parked::decode(&record, &bench.writer.keyring).unwrap();
+    assert_eq!((parked.delivery.attempt, parked.parked_at), (1, now()));
+    // Rounded up once to what can be paid; never earlier than wanted.
+    assert_eq!(parked.due, now().saturating_add(Duration::from_millis(70_100)));
+}
+
+#[tokio::test]
+async fn the_policy_can_delay_every_first_delivery() {
+    let mut bench = bench();
+    bench.writer.policy.first_delay = "2".parse().unwrap();
+    assert_eq!(to(&bench.handle(vec![write(0, "r")]).await, "wal.delay.2s").len(), 1);
+    // A wish of its own comes first, and a time that has passed is now.
+    assert_eq!(counts(&bench.handle(vec![delayed("s", now())]).await), [1, 1, 1, 0]);
+}
+
+#[tokio::test]
+async fn a_first_delivery_wanted_at_the_deadline_is_refused_but_not_where_it_is_stored() {
+    let mut bench = bench();
+    bench.writer.policy.lifecycle.ttl = "60".parse().unwrap();
+    let at = |seconds| now().saturating_add(Duration::from_secs(seconds));
+    assert_eq!(codes(&bench.handle(vec![delayed("r", at(60))]).await), ["WAL_DELIVERY_TOO_LATE"]);
+    assert_eq!(counts(&bench.handle(vec![delayed("r", at(59))]).await), [0, 1, 1, 0]);
+    bench.writer.policy.lifecycle.ttl = "10".parse().unwrap();
+    assert!(codes(&bench.handle(vec![delayed("r", at(59))]).await).is_empty());
 }

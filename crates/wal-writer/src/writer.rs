@@ -4,48 +4,39 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{debug, error, info, warn};
+use wal_model::delay::Waits;
 use wal_model::record::{InRecord, OutRecord};
 use wal_model::request;
 use wal_model::seal::Keyring;
 use wal_model::topics::Topics;
 use wal_model::{Clock, Entry, EntryKey, Topic};
 use wal_runtime::batch_loop::{Batch, CannotGoOn, Handler};
+use wal_runtime::brokers::{self, Brokers, Found, Shapes};
 use wal_runtime::config::Policy;
 use wal_runtime::failpoint;
-use wal_store::{EntryStore, Error, Inserted};
+use wal_store::patience::Damaged;
+use wal_store::{Inserted, Patient};
 
 use crate::admit::{self, Case, Wanted, Wish};
-use crate::brokers::{Brokers, Found, Shapes};
 use crate::config::Config;
 use crate::object;
 use crate::outputs::{Press, Settled, Wait};
 use crate::settle;
 
-/// Waits between tries of a store that does not answer, the last one repeated for as long as it takes.
-const STORE_RETRIES: [Duration; 5] = [
-    Duration::from_millis(50),
-    Duration::from_millis(200),
-    Duration::from_millis(500),
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-];
 /// How long brokers that do not answer, or a target that may come back, are left alone.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
 
-/// Who wants to know how the store is doing.
-pub(crate) type StoreWatch = Arc<dyn Fn(bool) + Send + Sync>;
-
 /// Everything a batch needs on its way through.
 pub(crate) struct Writer<B> {
-    pub store: Arc<dyn EntryStore>,
+    pub store: Patient,
     pub brokers: B,
     pub clock: Arc<dyn Clock>,
     pub keyring: Keyring,
     pub policy: Policy,
     pub topics: Topics,
+    pub waits: Waits,
     pub group: String,
     pub config: Config,
-    pub store_watch: StoreWatch,
 }
 
 impl<B: Brokers> Handler for Writer<B> {
@@ -212,16 +203,16 @@ impl<B: Brokers> Writer<B> {
 
     /// What is stored may name other targets than the request would now; what fails may have a dead-letter topic of its own.
     async fn look_up_stored(&self, settled: &[Settled], shapes: &mut Shapes) {
-        let is_known = |shapes: &Shapes, topic: &Topic| matches!(shapes.get(topic), Some(Found::Known { .. }));
-        let unknown = distinct(entries(settled).map(|entry| &entry.target).filter(|target| !is_known(shapes, target)));
+        let unknown =
+            distinct(entries(settled).map(|entry| &entry.target).filter(|target| !brokers::is_known(shapes, target)));
         if !unknown.is_empty() {
             shapes.extend(self.brokers.shapes(unknown).await);
         }
         let now = self.clock.now();
-        let may_fail = |entry: &&Entry| now > entry.state.deadline() || !is_known(shapes, &entry.target);
+        let may_fail = |entry: &&Entry| now > entry.state.deadline() || !brokers::is_known(shapes, &entry.target);
         let dead_letters: Vec<Topic> =
             entries(settled).filter(may_fail).map(|entry| self.topics.dead_entries(entry.namespace())).collect();
-        let unknown = distinct(dead_letters.iter().filter(|topic| !is_known(shapes, topic)));
+        let unknown = distinct(dead_letters.iter().filter(|topic| !brokers::is_known(shapes, topic)));
         if !unknown.is_empty() {
             shapes.extend(self.brokers.shapes(unknown).await);
         }
@@ -240,6 +231,7 @@ impl<B: Brokers> Writer<B> {
             keyring: &self.keyring,
             group: &self.group,
             unknown_target_wait: self.config.unknown_target_wait,
+            waits: &self.waits,
             shapes,
             now: self.clock.now(),
         };
@@ -254,42 +246,16 @@ impl<B: Brokers> Writer<B> {
     }
 
     async fn insert(&self, entries: &[Entry]) -> Result<Vec<Inserted>, CannotGoOn> {
-        if entries.is_empty() {
-            return Ok(Vec::new());
-        }
-        self.until_answered("insert", || self.store.insert(entries)).await
+        self.store.insert(entries).await.map_err(cannot_go_on)
     }
 
     async fn get(&self, keys: &[EntryKey]) -> Result<Vec<Option<Entry>>, CannotGoOn> {
-        if keys.is_empty() {
-            return Ok(Vec::new());
-        }
-        self.until_answered("get", || self.store.get(keys)).await
+        self.store.get(keys).await.map_err(cannot_go_on)
     }
+}
 
-    /// Asks the store until it answers. Nothing is consumed meanwhile, so waiting is all that a slow store costs.
-    async fn until_answered<T, F>(&self, call: &str, mut ask: impl FnMut() -> F) -> Result<T, CannotGoOn>
-    where
-        F: Future<Output = Result<T, Error>>,
-    {
-        let mut failures = 0;
-        loop {
-            match ask().await {
-                Ok(answer) => {
-                    (self.store_watch)(true);
-                    return Ok(answer);
-                }
-                Err(Error::Unavailable(why)) => {
-                    (self.store_watch)(false);
-                    let wait = STORE_RETRIES[failures.min(STORE_RETRIES.len() - 1)];
-                    warn!(call, why, ?wait, "the store does not answer");
-                    tokio::time::sleep(wait).await;
-                    failures += 1;
-                }
-                Err(corrupt @ Error::Corrupt(_)) => return Err(CannotGoOn(format!("{call}: {corrupt}"))),
-            }
-        }
-    }
+fn cannot_go_on(damaged: Damaged) -> CannotGoOn {
+    CannotGoOn(damaged.to_string())
 }
 
 fn wanted(cases: &[Case]) -> impl Iterator<Item = &Wanted> {

@@ -92,9 +92,9 @@ fn values(world: &World) -> Vec<Case> {
         refused("an object nested 10,000 deep", raw(deep_object.as_bytes()), "WAL_UNKNOWN_FIELD"),
         refused("nesting that never closes", raw("[".repeat(DEEP).as_bytes()), "WAL_INVALID_REQUEST"),
         refused(
-            "a wish for a time",
+            "a wish for a time past the deadline",
             world.request("{}", r#","deliver_at":"2124-12-01T10:00:00Z""#),
-            "WAL_NOT_SUPPORTED",
+            "WAL_DELIVERY_TOO_LATE",
         ),
         refused("a time that is none", world.request("{}", r#","deliver_at":"soon""#), "WAL_TIME_INVALID"),
     ]

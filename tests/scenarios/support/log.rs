@@ -65,6 +65,8 @@ impl Log {
             ("topics.replication", "1"),
             ("topics.min_insync_replicas", "1"),
             ("topics.partitions", &PARTITIONS.to_string()),
+            // There are two dozen of them, and a log for every scenario.
+            ("topics.delay_partitions", "1"),
         ]
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .into();
@@ -120,11 +122,17 @@ impl Log {
     #[track_caller]
     pub fn start_in(&self, store: &Path, settings: &[(&str, &str)], env: &[(&str, &str)]) -> Process {
         let folder = store.to_string_lossy();
-        let store = [("store.folder", &*folder)];
-        let mut all = self.env(settings.iter().chain(&store).copied());
+        let settings: Vec<(&str, &str)> = settings.iter().copied().chain([("store.folder", &*folder)]).collect();
+        self.start_program("wal-writer", &settings, env)
+    }
+
+    /// Starts any of the log's services.
+    #[track_caller]
+    pub fn start_program(&self, name: &str, settings: &[(&str, &str)], env: &[(&str, &str)]) -> Process {
+        let mut all = self.env(settings.iter().copied());
         all.extend(env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let all: Vec<(&str, &str)> = all.iter().map(|(name, value)| (&**name, &**value)).collect();
-        Process::start("wal-writer", &[], &all)
+        Process::start(name, &[], &all)
     }
 
     /// Settings as a writer within this process takes them, with others that go before the log's own.

@@ -1,27 +1,39 @@
-//! A gateway on a port of its own, entries to put into its store, and stores that fail.
+//! A gateway on a port of its own, entries to put into its store, stores that fail, and brokers that keep what they are given.
+#![expect(dead_code, reason = "each test binary uses its part")]
 
 #[path = "../../src/test_client.rs"]
 mod test_client;
 
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use axum::http::Method;
+use axum::http::{Method, Request};
 use bytes::Bytes;
+use http_body_util::Full;
 use serde_json::Value;
 use test_client::{Answer, Client};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
-use wal_gateway::Gateway;
+use wal_gateway::{Brokers, Gateway, Means};
+use wal_model::ack::Ack;
+use wal_model::clock::ManualClock;
 use wal_model::entry::Answers;
 use wal_model::id::Identity;
-use wal_model::status::{Event, State};
-use wal_model::{ContentHash, Coordinates, Entry, EntryKey, Id, Lifecycle, LogId, Namespace, Tenant, Timestamp, Topic};
-use wal_store::{After, Applied, EntryStore, Error, Inserted, Page, Query, Range, StoreId};
+use wal_model::seal::Keyring;
+use wal_model::status::State;
+use wal_model::topics::Topics;
+use wal_model::{
+    ContentHash, Coordinates, Entry, EntryKey, Id, InRecord, Lifecycle, LogId, Namespace, OutRecord, Tenant, Timestamp,
+    Topic,
+};
+use wal_runtime::brokers::{Found, Shapes};
+use wal_runtime::transactions;
+use wal_store::{After, Applied, EntryStore, Error, Finished, Inserted, Page, Query, Range, StoreId};
 
 /// 2024-12-01T10:00:00Z and some seconds.
 pub fn at(second: u64) -> Timestamp {
@@ -148,7 +160,8 @@ impl EntryStore for MemoryStore {
             Query::Request { tenant, request_id } => {
                 entry.tenant == *tenant && entry.request_id.as_ref() == Some(request_id)
             }
-            Query::Correlation { .. } | Query::Status { .. } => panic!("the gateway does not ask this"),
+            Query::Status { status, range } => entry.state.status() == *status && in_range(range, entry),
+            Query::Correlation { .. } => panic!("the gateway does not ask this"),
         };
         let place = |entry: &Entry| After { timestamp: entry.timestamp(), key: entry.key() };
         let rest = self.entries.iter().filter(matches).filter(|entry| after.is_none_or(|after| place(entry) > after));
@@ -159,12 +172,20 @@ impl EntryStore for MemoryStore {
         Ok(Page { entries, next })
     }
 
-    async fn apply(&self, _: &[(EntryKey, Event)]) -> Result<Vec<Applied>, Error> {
+    async fn apply(&self, _: &[Ack]) -> Result<Vec<Applied>, Error> {
         panic!("the gateway only reads")
     }
 
     async fn expired(&self, _: Timestamp, _: Option<(Timestamp, EntryKey)>, _: usize) -> Result<Vec<Entry>, Error> {
         panic!("the gateway does not ask this")
+    }
+
+    async fn finished(&self, _: Timestamp, _: Option<(Timestamp, EntryKey)>, _: usize) -> Result<Vec<Finished>, Error> {
+        panic!("the gateway does not ask this")
+    }
+
+    async fn remove(&self, _: &[EntryKey], _: Timestamp) -> Result<usize, Error> {
+        panic!("the gateway only reads")
     }
 }
 
@@ -189,11 +210,19 @@ impl EntryStore for Faulty {
         Err(self.0())
     }
 
-    async fn apply(&self, _: &[(EntryKey, Event)]) -> Result<Vec<Applied>, Error> {
+    async fn apply(&self, _: &[Ack]) -> Result<Vec<Applied>, Error> {
         Err(self.0())
     }
 
     async fn expired(&self, _: Timestamp, _: Option<(Timestamp, EntryKey)>, _: usize) -> Result<Vec<Entry>, Error> {
+        Err(self.0())
+    }
+
+    async fn finished(&self, _: Timestamp, _: Option<(Timestamp, EntryKey)>, _: usize) -> Result<Vec<Finished>, Error> {
+        Err(self.0())
+    }
+
+    async fn remove(&self, _: &[EntryKey], _: Timestamp) -> Result<usize, Error> {
         Err(self.0())
     }
 }
@@ -207,7 +236,91 @@ pub struct Serving {
 }
 
 pub async fn serve(store: impl EntryStore + 'static) -> Serving {
-    let gateway = Gateway::bind(SocketAddr::from(([127, 0, 0, 1], 0)), Arc::new(store)).unwrap();
+    run(Gateway::bind(SocketAddr::from(([127, 0, 0, 1], 0)), Arc::new(store)).unwrap())
+}
+
+/// A gateway that also writes, at this time.
+pub async fn serve_writing(
+    entries: impl IntoIterator<Item = Entry>,
+    brokers: &Arc<Recorder>,
+    now: Timestamp,
+) -> Serving {
+    let means = Means {
+        brokers: Arc::clone(brokers) as Arc<dyn Brokers>,
+        keyring: keyring(),
+        topics: Topics::new("wal.").unwrap(),
+        clock: Arc::new(ManualClock::at(now)),
+        memory: MEMORY,
+    };
+    let store = Arc::new(MemoryStore::of(entries));
+    run(Gateway::bind(SocketAddr::from(([127, 0, 0, 1], 0)), store).unwrap().writing(means))
+}
+
+/// What the scheduler remembers, says the gateway's configuration.
+pub const MEMORY: Duration = Duration::from_secs(900);
+
+pub fn keyring() -> Keyring {
+    Keyring::new("k", &BTreeMap::from([("k".to_owned(), vec![7; 32])])).unwrap()
+}
+
+/// Brokers that keep what is published, and say what they are told to say.
+#[derive(Default)]
+pub struct Recorder {
+    transactions: Mutex<Vec<Vec<OutRecord>>>,
+    /// What the next transactions come to; then all of them are well.
+    outcomes: Mutex<VecDeque<Result<(), transactions::Error>>>,
+    /// Topics that are not there.
+    missing: Vec<Topic>,
+}
+
+impl Recorder {
+    pub fn new() -> Arc<Recorder> {
+        Arc::default()
+    }
+
+    pub fn without(topic: &str) -> Arc<Recorder> {
+        Arc::new(Recorder { missing: vec![Topic::parse(topic).unwrap()], ..Recorder::default() })
+    }
+
+    pub fn saying(outcomes: impl IntoIterator<Item = Result<(), transactions::Error>>) -> Arc<Recorder> {
+        Arc::new(Recorder { outcomes: Mutex::new(outcomes.into_iter().collect()), ..Recorder::default() })
+    }
+
+    /// What was published, transaction by transaction.
+    pub fn transactions(&self) -> Vec<Vec<OutRecord>> {
+        self.transactions.lock().unwrap().clone()
+    }
+
+    /// The records of the only transaction, as whoever reads their topics finds them.
+    pub fn only(&self) -> Vec<InRecord> {
+        let transactions = self.transactions();
+        assert_eq!(transactions.len(), 1, "{transactions:?}");
+        transactions.into_iter().flatten().map(read_back).collect()
+    }
+}
+
+pub fn read_back(record: OutRecord) -> InRecord {
+    let OutRecord { topic, key, value, headers, .. } = record;
+    InRecord { cluster: Arc::from("c"), topic, partition: 0, offset: 7, time: Some(at(7000)), key, value, headers }
+}
+
+#[async_trait]
+impl Brokers for Recorder {
+    async fn shapes(&self, topics: Vec<Topic>) -> Shapes {
+        let found = |topic: &Topic| match self.missing.contains(topic) {
+            true => Found::Missing(Duration::ZERO),
+            false => Found::Known { partitions: 1, max_message_bytes: 4096 },
+        };
+        topics.into_iter().map(|topic| (topic.clone(), found(&topic))).collect()
+    }
+
+    async fn publish(&self, records: Vec<OutRecord>) -> Result<(), transactions::Error> {
+        self.transactions.lock().unwrap().push(records);
+        self.outcomes.lock().unwrap().pop_front().unwrap_or(Ok(()))
+    }
+}
+
+fn run(gateway: Gateway) -> Serving {
     let (stop, stopped) = oneshot::channel();
     let address = gateway.address();
     let running = tokio::spawn(gateway.run(async {
@@ -235,6 +348,25 @@ impl Serving {
 
     pub async fn json(&self, path: &str) -> Value {
         serde_json::from_str(&self.text(path).await).unwrap()
+    }
+
+    pub async fn post(&self, path: &str, body: &str) -> Answer {
+        let request = Request::builder().method(Method::POST).uri(self.url(path));
+        let request = request.header("content-type", "application/json").body(Full::from(body.to_owned())).unwrap();
+        self.client.send(request).await.unwrap()
+    }
+
+    /// What was taken.
+    pub async fn taken(&self, path: &str, body: &str) -> Value {
+        let answer = self.post(path, body).await;
+        assert_eq!(answer.status, 202, "{path}: {}", answer.text());
+        answer.json()
+    }
+
+    /// The code that a request is refused with.
+    pub async fn refused(&self, path: &str, body: &str) -> String {
+        let problem: Value = self.post(path, body).await.json();
+        problem["code"].as_str().unwrap_or_else(|| panic!("{path} is not refused: {problem}")).to_owned()
     }
 
     /// The problem at this path, checked for what every problem has.

@@ -26,6 +26,8 @@ pub struct Place {
     /// The first offset that is not handled and committed: in a batch that of the partition's first record in it. In a tick it is past
     /// the marks that transactions leave behind the last record.
     pub next: i64,
+    /// The offset that the brokers have committed; at most `next`.
+    pub committed: i64,
 }
 
 /// Copies borrowed records into one buffer: a borrowed record pins the whole fetch it came in.

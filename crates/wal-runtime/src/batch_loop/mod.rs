@@ -395,7 +395,7 @@ impl Poller {
         let snapshot = snapshot.restricted_to(|partition| next.contains_key(partition));
         let place = |(partition, next): ((Topic, i32), i64)| {
             let assignment = snapshot.epoch(&partition).expect("records are taken from what the snapshot holds");
-            (partition, Place { assignment, next })
+            (partition, Place { assignment, next, committed: next })
         };
         let places: HashMap<(Topic, i32), Place> = first.into_iter().map(place).collect();
         self.hand_over(Work { kind: Kind::Records, batch: Batch { records, places }, next, metadata, snapshot })

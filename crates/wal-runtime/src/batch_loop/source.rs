@@ -35,8 +35,8 @@ use held::Held;
 const COMMITTED_TIMEOUT: Duration = Duration::from_secs(30);
 /// One answer of a broker that is there.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a place may stand before marks of transactions: far below any retention.
-const KEEP_PLACE: Duration = Duration::from_secs(60);
+/// How long a place may stand before marks of transactions: far below any retention, and no work to speak of.
+const KEEP_PLACE: Duration = Duration::from_secs(5);
 /// How many records of one partition go into a batch before the next partition has its turn.
 const TURN: usize = 64;
 
@@ -427,7 +427,8 @@ impl Source {
             .held
             .iter()
             .map(|(partition, held)| {
-                let place = Place { assignment: snapshot.epoch(partition)?, next: held.next()? };
+                let (next, committed) = (held.next()?, held.kept()?);
+                let place = Place { assignment: snapshot.epoch(partition)?, next, committed };
                 Some((partition.clone(), place))
             })
             .collect();

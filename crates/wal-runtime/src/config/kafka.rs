@@ -1,12 +1,13 @@
 //! How to reach Kafka and what the log's own topics look like there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::Deserialize;
+use wal_model::delay::{Wait, coins, waits_of};
 use wal_model::topics::Topics;
 
-use super::{Error, Settings};
+use super::{Error, Policy, Settings};
 use crate::secret::Secret;
 
 /// The longest transaction brokers allow by default (`transaction.max.timeout.ms`).
@@ -23,11 +24,14 @@ const READ_AHEAD_KIB_MAX: u32 = 2_097_151;
 const INSTANCE_LEN: usize = 100;
 /// Kept free of payload on ingress topics, and added on dead-letter topics, whose size Kafka counts in 32 signed bits too.
 const ROOM_TO_GROW: u32 = 64 * 1024;
+/// For how long no scheduler may run before something that waits is deleted: a weekend and a day.
+const OUTAGE: Duration = Duration::from_secs(3 * 86_400);
 /// Names librdkafka knows for how long it tries to send a record.
 const MESSAGE_TIMEOUTS: [&str; 2] = ["message.timeout.ms", "delivery.timeout.ms"];
 
 /// Options that the log sets itself because its promises rest on them, each with what to do instead.
-const RESERVED: [(&str, &str); 32] = [
+const RESERVED: [(&str, &str); 33] = [
+    ("enable.partition.eof", "the end of a partition is always told"),
     ("bootstrap.servers", "use `kafka.bootstrap_servers`"),
     ("metadata.broker.list", "use `kafka.bootstrap_servers`"),
     ("group.id", "use `kafka.topic_prefix`, with which groups begin"),
@@ -221,18 +225,30 @@ pub struct TopicSettings {
     /// How long dead letters stay.
     #[serde(deserialize_with = "super::duration")]
     pub dead_letter_retention: Duration,
+    /// How long failed attempts stay.
+    #[serde(deserialize_with = "super::duration")]
+    pub failures_retention: Duration,
+    /// How long what waits stays; longer than the longest wait of a delay topic.
+    #[serde(deserialize_with = "super::duration")]
+    pub delay_retention: Duration,
+    /// Partitions of each delay topic; at least 1.
+    pub delay_partitions: i32,
     /// The largest record that an ingress topic takes, in bytes; fits Kafka's 32 signed bits.
     pub max_message_bytes: u32,
+    /// The waits of the policy that have a delay topic of their own.
+    #[serde(skip)]
+    pub waits: BTreeSet<Wait>,
 }
 
 impl TopicSettings {
     /// Reads and checks the section `topics`.
     pub fn read(settings: &Settings) -> Result<TopicSettings, Error> {
-        let topics: TopicSettings = settings.section("topics")?;
+        let mut topics: TopicSettings = settings.section("topics")?;
         let counts = [
             ("topics.partitions", topics.partitions),
             ("topics.replication", topics.replication),
             ("topics.min_insync_replicas", topics.min_insync_replicas),
+            ("topics.delay_partitions", topics.delay_partitions),
         ];
         if let Some((key, _)) = counts.iter().find(|(_, count)| *count < 1) {
             return Err(settings.invalid(key, "must be at least 1"));
@@ -245,6 +261,8 @@ impl TopicSettings {
             ("topics.ingress_retention", topics.ingress_retention),
             ("topics.receipts_retention", topics.receipts_retention),
             ("topics.acks_retention", topics.acks_retention),
+            ("topics.failures_retention", topics.failures_retention),
+            ("topics.delay_retention", topics.delay_retention),
             ("topics.audit_retention", topics.audit_retention),
             ("topics.dead_letter_retention", topics.dead_letter_retention),
         ];
@@ -260,6 +278,13 @@ impl TopicSettings {
             let reason = format!("{smallest} to {largest} are allowed");
             return Err(settings.invalid("topics.max_message_bytes", reason));
         }
+        let longest_coin = coins().last().map_or(Duration::ZERO, Wait::duration);
+        if topics.delay_retention < longest_coin + OUTAGE {
+            let reason = format!("must be at least the longest wait, {longest_coin:?}, and {OUTAGE:?} of outage");
+            return Err(settings.invalid("topics.delay_retention", reason));
+        }
+        let longest = topics.delay_retention - OUTAGE;
+        topics.waits = waits_of(&Policy::read(settings)?.lifecycle, longest);
         Ok(topics)
     }
 }

@@ -69,6 +69,8 @@ pub struct Policy {
     pub target: Option<Topic>,
     /// How long and how often an entry is tried.
     pub lifecycle: Lifecycle,
+    /// How long the first delivery of a request waits that names no time for it.
+    pub first_delay: Seconds,
     /// Whether consumers answer.
     pub answers: Answers,
     /// Fields of a JSON payload of which the first that is a string serves as correlation id.
@@ -84,6 +86,7 @@ struct RawPolicy {
     backoff: Backoff,
     ttl: Seconds,
     priority: Priority,
+    first_delay: Seconds,
     answers: Answers,
     correlation_fields: Vec<String>,
 }
@@ -98,8 +101,14 @@ impl Policy {
         if raw.correlation_fields.iter().any(String::is_empty) {
             return Err(settings.invalid("policy.correlation_fields", "a field without a name"));
         }
+        let first_delay = raw.first_delay;
+        if first_delay >= ttl {
+            let reason = "the deadline would pass before the first delivery";
+            return Err(settings.contradiction("policy.ttl", "policy.first_delay", reason));
+        }
         let target = target(settings, &raw.target)?;
-        Ok(Policy { target, lifecycle, answers: raw.answers, correlation_fields: raw.correlation_fields })
+        let (answers, correlation_fields) = (raw.answers, raw.correlation_fields);
+        Ok(Policy { target, lifecycle, first_delay, answers, correlation_fields })
     }
 }
 

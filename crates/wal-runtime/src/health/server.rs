@@ -1,17 +1,23 @@
-//! The small server that answers probes.
+//! The small server that answers probes, and tells what is counted.
 
 use std::net::SocketAddr;
 
-use axum::http::StatusCode;
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::{Health, Probe, Status};
+use crate::metrics::{Format, Metrics};
 use crate::shutdown::Shutdown;
 
-/// Answers probes until it is dropped: during a stop too, so that nobody takes a service that finishes its work for a dead one.
+/// Where metrics are scraped.
+const METRICS: &str = "/metrics";
+
+/// Answers probes and scrapes until it is dropped: during a stop too, so that nobody takes a service that finishes its work for a dead one.
 #[derive(Debug)]
 pub struct Server {
     running: Option<Running>,
@@ -36,16 +42,21 @@ pub enum Error {
     },
 }
 
-/// Answers probes on `listen`, or not at all. When it returns the port is open. Once `shutdown` is triggered the answer to
-/// readiness is no.
-pub async fn serve(listen: Option<SocketAddr>, health: Health, shutdown: Shutdown) -> Result<Server, Error> {
+/// Answers probes and scrapes on `listen`, or not at all. When it returns the port is open. Once `shutdown` is triggered the answer
+/// to readiness is no.
+pub async fn serve(
+    listen: Option<SocketAddr>,
+    health: Health,
+    metrics: Metrics,
+    shutdown: Shutdown,
+) -> Result<Server, Error> {
     let Some(address) = listen else {
         return Ok(Server { running: None });
     };
     let refused = |source| Error::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(refused)?;
     let address = listener.local_addr().map_err(refused)?;
-    let router = router(health, shutdown);
+    let router = router(health, shutdown).merge(scrapes(metrics));
     // Ends with its `Server`.
     let task = tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
@@ -85,6 +96,16 @@ fn router(health: Health, shutdown: Shutdown) -> Router {
     })
 }
 
+fn scrapes(metrics: Metrics) -> Router {
+    let scrape = async move |headers: HeaderMap| tell(&metrics, &headers);
+    Router::new().route(METRICS, get(scrape))
+}
+
+fn tell(metrics: &Metrics, headers: &HeaderMap) -> Response {
+    let format = Format::accepted(headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()));
+    ([(CONTENT_TYPE, format.content_type())], metrics.encode(format)).into_response()
+}
+
 fn answer(health: &Health, probe: Probe) -> (StatusCode, Json<super::Report>) {
     let report = health.report(probe);
     let status = match report.status {
@@ -118,18 +139,29 @@ mod tests {
     const ANY_PORT: &str = "127.0.0.1:0";
 
     async fn started(health: &Health, shutdown: &Shutdown) -> Server {
-        serve(Some(ANY_PORT.parse().unwrap()), health.clone(), shutdown.clone()).await.unwrap()
+        serving(health, &Metrics::new(), shutdown).await
     }
 
-    /// Status code and body.
-    async fn get(server: &Server, path: &str) -> (u16, String) {
+    async fn serving(health: &Health, metrics: &Metrics, shutdown: &Shutdown) -> Server {
+        let address = Some(ANY_PORT.parse().unwrap());
+        serve(address, health.clone(), metrics.clone(), shutdown.clone()).await.unwrap()
+    }
+
+    /// Head and body of the response.
+    async fn ask(server: &Server, path: &str, header: &str) -> (String, String) {
         let mut stream = TcpStream::connect(server.address().unwrap()).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{header}\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut response = String::new();
         stream.read_to_string(&mut response).await.unwrap();
         let (head, body) = response.split_once("\r\n\r\n").unwrap();
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+        (head.to_owned(), body.to_owned())
+    }
+
+    /// Status code and body.
+    async fn get(server: &Server, path: &str) -> (u16, String) {
+        let (head, body) = ask(server, path, "").await;
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body)
     }
 
     #[tokio::test]
@@ -167,7 +199,7 @@ mod tests {
         let server = started(&Health::new(), &Shutdown::new()).await;
         let address = server.address();
 
-        let error = serve(address, Health::new(), Shutdown::new()).await.unwrap_err();
+        let error = serve(address, Health::new(), Metrics::new(), Shutdown::new()).await.unwrap_err();
 
         let expected = format!("listen on {} for probes (`health.listen`)", address.unwrap());
         assert_eq!(error.to_string(), expected);
@@ -175,7 +207,27 @@ mod tests {
 
     #[tokio::test]
     async fn no_address_turns_probes_off() {
-        let server = serve(None, Health::new(), Shutdown::new()).await.unwrap();
+        let server = serve(None, Health::new(), Metrics::new(), Shutdown::new()).await.unwrap();
         assert_eq!(server.address(), None);
+    }
+
+    #[tokio::test]
+    async fn metrics_are_told_in_the_format_that_is_wanted_even_during_a_stop() {
+        let (metrics, shutdown) = (Metrics::new(), Shutdown::new());
+        let server = serving(&Health::new(), &metrics, &shutdown).await;
+        metrics.answers().repeated.inc();
+        shutdown.trigger();
+
+        let (head, body) = ask(&server, "/metrics", "").await;
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        assert!(
+            head.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n"),
+            "{head}"
+        );
+        assert!(body.contains("\nwal_answers_repeated_total 1\n") && body.ends_with("# EOF\n"), "{body}");
+
+        let (head, body) = ask(&server, "/metrics", "Accept: text/plain\r\n").await;
+        assert!(head.contains("content-type: text/plain; version=0.0.4; charset=utf-8\r\n"), "{head}");
+        assert!(body.contains("# TYPE wal_answers_repeated_total counter\n") && !body.contains("EOF"), "{body}");
     }
 }

@@ -5,7 +5,7 @@ use wal_model::status::Status;
 use wal_model::{Entry, EntryKey};
 
 use super::{Subject, are_all_stored, store_all};
-use crate::samples::{self, completed, entry, full_entry};
+use crate::samples::{self, ack, completed, entry, full_entry};
 use crate::{EntryStore, Inserted, Query};
 
 /// What is stored is read back equal.
@@ -51,7 +51,7 @@ pub async fn an_entry_that_was_there_is_present_and_unchanged(store: &dyn EntryS
 pub async fn present_is_answered_with_the_state_of_now(store: &dyn EntryStore) {
     let one = entry("one");
     store_all(store, std::slice::from_ref(&one)).await;
-    store.apply(&[(one.key(), completed(&one, 1))]).await.unwrap();
+    store.apply(&[ack(&one, completed(&one, 1))]).await.unwrap();
     let answers = store.insert(std::slice::from_ref(&one)).await.unwrap();
     let expected = samples::after(one.clone(), &[completed(&one, 1)]);
     assert_eq!(answers, [Inserted::Present(Box::new(expected.clone()))]);
@@ -130,7 +130,7 @@ pub async fn everything_is_there_after_a_reopening(subject: &mut impl Subject) {
     let id = store.id();
     let (one, two) = (full_entry("one"), entry("two"));
     store_all(&*store, &[one.clone(), two.clone()]).await;
-    store.apply(&[(two.key(), completed(&two, 1))]).await.unwrap();
+    store.apply(&[ack(&two, completed(&two, 1))]).await.unwrap();
     drop(store);
     subject.reopen().await;
     let store = subject.store();

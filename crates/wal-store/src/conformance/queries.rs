@@ -6,7 +6,7 @@ use wal_model::status::Status;
 use wal_model::{Entry, EntryKey, Timestamp};
 
 use super::store_all;
-use crate::samples::{self, WRITTEN_AT, completed, entry_in, failed, id, namespace, retrying, tenant, time};
+use crate::samples::{self, WRITTEN_AT, ack, completed, entry_in, failed, id, namespace, retrying, tenant, time};
 use crate::{After, EntryStore, Query, Range};
 
 const ALL: Range = Range { from: Timestamp::EPOCH, to: Timestamp::MAX };
@@ -214,7 +214,7 @@ pub async fn a_status_is_left_when_another_is_reached(store: &dyn EntryStore) {
     for (standing, event) in steps {
         if let Some(event) = event {
             expected.state.join(&event);
-            store.apply(&[(expected.key(), event)]).await.unwrap();
+            store.apply(&[ack(&expected, event)]).await.unwrap();
         }
         for status in statuses {
             let mut answers = if status == standing { vec![expected.clone()] } else { Vec::new() };

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use wal_model::ack::Ack;
 use wal_model::status::{Event, Outcome, Reason, Status};
 use wal_model::{Entry, EntryKey, Timestamp};
 
 use super::store_all;
-use crate::samples::{self, WRITTEN_AT, after, completed, entry, entry_in, failed, full_entry, redriven, retrying};
+use crate::samples::{
+    self, WRITTEN_AT, ack, after, completed, entry, entry_in, failed, full_entry, redriven, retrying, tenant,
+};
 use crate::{Applied, EntryStore};
 
 async fn stored(store: &dyn EntryStore, key: EntryKey) -> Entry {
@@ -24,7 +27,7 @@ pub async fn an_apply_leaves_the_content_alone(store: &dyn EntryStore) {
     store_all(store, &[one.clone(), other.clone()]).await;
     let event = retrying(&one, 1);
     let expected = after(one.clone(), std::slice::from_ref(&event));
-    assert_eq!(store.apply(&[(one.key(), event)]).await.unwrap(), [state_of(&expected)]);
+    assert_eq!(store.apply(&[ack(&one, event)]).await.unwrap(), [state_of(&expected)]);
     assert_eq!(stored(store, one.key()).await, expected);
     assert_eq!(stored(store, other.key()).await, other);
 }
@@ -41,7 +44,7 @@ pub async fn events_join_late_and_in_any_order(store: &dyn EntryStore) {
         for at in order {
             let event = of(&one)[at].clone();
             expected.state.join(&event);
-            assert_eq!(store.apply(&[(one.key(), event)]).await.unwrap(), [state_of(&expected)]);
+            assert_eq!(store.apply(&[ack(&one, event)]).await.unwrap(), [state_of(&expected)]);
         }
         assert_eq!(expected.state, after(one.clone(), &of(&one)).state);
         assert_eq!(stored(store, one.key()).await, expected);
@@ -52,7 +55,7 @@ pub async fn events_join_late_and_in_any_order(store: &dyn EntryStore) {
 pub async fn an_event_twice_changes_nothing(store: &dyn EntryStore) {
     let one = entry("one");
     store_all(store, std::slice::from_ref(&one)).await;
-    let event = (one.key(), failed(&one, 1, Reason::Rejected));
+    let event = ack(&one, failed(&one, 1, Reason::Rejected));
     let first = store.apply(std::slice::from_ref(&event)).await.unwrap();
     let before = stored(store, one.key()).await;
     assert_eq!(store.apply(&[event.clone(), event]).await.unwrap(), [first[0].clone(), first[0].clone()]);
@@ -63,10 +66,27 @@ pub async fn an_event_twice_changes_nothing(store: &dyn EntryStore) {
 pub async fn an_unknown_key_is_unknown_and_harms_nobody(store: &dyn EntryStore) {
     let (one, nobody, two) = (entry("one"), entry("nobody"), entry("two"));
     store_all(store, &[one.clone(), two.clone()]).await;
-    let items: Vec<(EntryKey, Event)> = [&one, &nobody, &two].map(|entry| (entry.key(), completed(entry, 1))).into();
+    let items = [&one, &nobody, &two].map(|entry| ack(entry, completed(entry, 1)));
     let (one, two) = (after(one.clone(), &[completed(&one, 1)]), after(two.clone(), &[completed(&two, 1)]));
     assert_eq!(store.apply(&items).await.unwrap(), [state_of(&one), Applied::Unknown, state_of(&two)]);
     assert_eq!(store.get(&[one.key(), nobody.key(), two.key()]).await.unwrap(), [Some(one), None, Some(two)]);
+}
+
+/// The key alone proves nothing: whoever speaks of an entry must name it and its tenant. Others of the same call are folded.
+pub async fn an_event_of_another_log_id_or_tenant_is_not_folded(store: &dyn EntryStore) {
+    let (of_a, of_nobody) = (Entry { tenant: Some(tenant("a")), ..entry("one") }, entry("two"));
+    store_all(store, &[of_a.clone(), of_nobody.clone()]).await;
+    let meant = ack(&of_a, retrying(&of_a, 1));
+    let of_b = Ack { tenant: Some(tenant("b")), ..ack(&of_a, completed(&of_a, 1)) };
+    let without_tenant = Ack { tenant: None, ..of_b.clone() };
+    let elsewhere = Ack { log_id: entry_in("other", WRITTEN_AT, "one").log_id, ..ack(&of_a, completed(&of_a, 1)) };
+    let later = Ack { log_id: entry_in("orders", WRITTEN_AT + 1, "one").log_id, ..elsewhere.clone() };
+    let with_tenant = Ack { tenant: Some(tenant("a")), ..ack(&of_nobody, completed(&of_nobody, 1)) };
+    let after = after(of_a.clone(), std::slice::from_ref(&meant.event));
+    let answers = store.apply(&[of_b, without_tenant, elsewhere, meant, later, with_tenant]).await.unwrap();
+    let other = Applied::Other;
+    assert_eq!(answers, [other.clone(), other.clone(), other.clone(), state_of(&after), other.clone(), other]);
+    assert_eq!(store.get(&[of_a.key(), of_nobody.key()]).await.unwrap(), [Some(after), Some(of_nobody)]);
 }
 
 /// Each of several items about one entry is answered with the state after all of them: that is what is stored now.
@@ -74,10 +94,10 @@ pub async fn several_events_of_one_key_are_all_folded(store: &dyn EntryStore) {
     let (one, two) = (entry("one"), entry("two"));
     store_all(store, &[one.clone(), two.clone()]).await;
     let items = [
-        (one.key(), completed(&one, 2)),
-        (two.key(), retrying(&two, 1)),
-        (one.key(), retrying(&one, 1)),
-        (one.key(), retrying(&one, 1)),
+        ack(&one, completed(&one, 2)),
+        ack(&two, retrying(&two, 1)),
+        ack(&one, retrying(&one, 1)),
+        ack(&one, retrying(&one, 1)),
     ];
     let one = after(one.clone(), &[retrying(&one, 1), completed(&one, 2)]);
     let two = after(two.clone(), &[retrying(&two, 1)]);
@@ -91,7 +111,7 @@ pub async fn concurrent_applies_lose_no_event(store: &dyn EntryStore) {
     let one = entry("one");
     store_all(store, std::slice::from_ref(&one)).await;
     let apply = async |attempt: u32| {
-        store.apply(&[(one.key(), retrying(&one, attempt))]).await.unwrap();
+        store.apply(&[ack(&one, retrying(&one, attempt))]).await.unwrap();
     };
     tokio::join!(apply(1), apply(2), apply(3), apply(4), apply(5), apply(6), apply(7), apply(8));
     let events: Vec<Event> = (1..=8).map(|attempt| retrying(&one, attempt)).collect();
@@ -145,9 +165,9 @@ pub async fn finished_entries_do_not_expire(store: &dyn EntryStore) {
     store_all(store, &entries).await;
     let [rejected, done, trying, pending] = &entries;
     let items = [
-        (rejected.key(), failed(rejected, 1, Reason::Expired)),
-        (done.key(), completed(done, 1)),
-        (trying.key(), retrying(trying, 1)),
+        ack(rejected, failed(rejected, 1, Reason::Expired)),
+        ack(done, completed(done, 1)),
+        ack(trying, retrying(trying, 1)),
     ];
     store.apply(&items).await.unwrap();
     let found = store.expired(Timestamp::MAX, None, 10).await.unwrap();
@@ -169,7 +189,7 @@ pub async fn a_redriven_entry_expires_by_its_new_deadline(store: &dyn EntryStore
     let first = one.state.deadline();
     store_all(store, std::slice::from_ref(&one)).await;
     assert_eq!(store.expired(first, None, 10).await.unwrap(), std::slice::from_ref(&one));
-    store.apply(&[(one.key(), failed(&one, 1, Reason::Exhausted)), (one.key(), redriven(&one, 2, 2))]).await.unwrap();
+    store.apply(&[ack(&one, failed(&one, 1, Reason::Exhausted)), ack(&one, redriven(&one, 2, 2))]).await.unwrap();
     let second = stored(store, one.key()).await.state.deadline();
     assert!(second > first);
     assert_eq!(store.expired(first, None, 10).await.unwrap(), []);

@@ -8,7 +8,7 @@ use redb::{Database, DatabaseError, Durability, ReadableDatabase};
 use uuid::Uuid;
 
 use super::tables::{CONTENT, FORMAT, Index, META, META_FORMAT, META_STORE_ID, STATES};
-use super::{Fault, is_damage};
+use super::{Fault, is_damage, upgrade};
 use crate::StoreId;
 
 const DATABASE: &str = "entries.redb";
@@ -171,38 +171,51 @@ fn write_through(path: &Path) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Makes a new database ours, or checks that it is; answers with its id.
+/// Makes a new database ours, or checks that it is and brings it to the present format; answers with its id.
 pub(super) fn prepare(folder: &Path, database: &Database) -> Result<StoreId, OpenError> {
-    match identity(folder, database)? {
-        Some(id) => Ok(id),
-        None => initialize(database).map_err(|fault| unprepared(folder, fault)),
+    let Some(found) = identity(folder, database)? else {
+        return initialize(database).map_err(|fault| unprepared(folder, fault));
+    };
+    if found.format != FORMAT {
+        tracing::info!(folder = %folder.display(), from = found.format, to = FORMAT, "the store has an older format; it is upgraded now");
+        upgrade::from_1(database).map_err(|fault| unprepared(folder, fault))?;
     }
+    Ok(found.id)
 }
 
 /// A database that was opened again must be the one it was.
 pub(super) fn check_same(folder: &Path, database: &Database, expected: StoreId) -> Result<(), OpenError> {
     match identity(folder, database)? {
-        Some(found) if found == expected => Ok(()),
-        Some(found) => Err(OpenError::corrupt(folder, format_args!("it was store {expected} and is now {found}"))),
+        Some(Identity { id, format: FORMAT }) if id == expected => Ok(()),
+        Some(Identity { id, format }) => {
+            Err(OpenError::corrupt(folder, format_args!("it was store {expected} and is now {id} in format {format}")))
+        }
         None => Err(OpenError::corrupt(folder, format_args!("it was store {expected} and is now empty"))),
     }
 }
 
-/// The store's id; `None` if nothing was ever committed to it.
-fn identity(folder: &Path, database: &Database) -> Result<Option<StoreId>, OpenError> {
+/// A database that is ours.
+struct Identity {
+    id: StoreId,
+    /// One that this program knows: 1 or [`FORMAT`].
+    format: u32,
+}
+
+/// Whose the database is; `None` if nothing was ever committed to it.
+fn identity(folder: &Path, database: &Database) -> Result<Option<Identity>, OpenError> {
     let meta = match read_meta(database) {
         Ok(Some(meta)) => meta,
         Ok(None) => return Ok(None),
         Err(fault) => return Err(unprepared(folder, fault)),
     };
     let format = <[u8; 4]>::try_from(meta.format).map_err(|_| OpenError::corrupt(folder, "its format is no number"))?;
-    match u32::from_be_bytes(format) {
-        FORMAT => {}
+    let format = match u32::from_be_bytes(format) {
+        known @ (1 | FORMAT) => known,
         found if found > FORMAT => return Err(OpenError::Newer { folder: folder.to_owned(), found, known: FORMAT }),
         found => return Err(OpenError::corrupt(folder, format_args!("there never was a format {found}"))),
-    }
+    };
     let id = Uuid::from_slice(&meta.store_id).map_err(|_| OpenError::corrupt(folder, "its id is no uuid"))?;
-    Ok(Some(StoreId(id)))
+    Ok(Some(Identity { id: StoreId(id), format }))
 }
 
 /// The rows of `meta` as they are stored.

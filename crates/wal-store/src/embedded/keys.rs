@@ -17,7 +17,7 @@ use wal_model::status::{State, Status};
 use wal_model::{Entry, EntryKey, Id, Namespace, Tenant, Timestamp};
 
 use super::tables::Index;
-use crate::document::open_deadline;
+use crate::document::{finished_at, open_deadline};
 use crate::{After, Query, Range};
 
 /// The length of a [`place`].
@@ -121,6 +121,7 @@ pub(super) fn of_content(entry: &Entry) -> impl Iterator<Item = (Index, Vec<u8>)
 pub(super) struct OfState {
     pub(super) by_status: Vec<u8>,
     pub(super) by_deadline: Option<Vec<u8>>,
+    pub(super) by_finished: Option<Vec<u8>>,
 }
 
 impl OfState {
@@ -128,6 +129,7 @@ impl OfState {
         OfState {
             by_status: status(state.status()).tail(written_at, key),
             by_deadline: open_deadline(state).map(|deadline| Prefix::new().tail(deadline, key)),
+            by_finished: finished_at(state).map(|at| Prefix::new().tail(at, key)),
         }
     }
 }
@@ -171,6 +173,12 @@ impl Stretch {
         let after = after.map(|(deadline, key)| Prefix::new().tail(deadline, key));
         let end = at.as_millis().saturating_add(1).to_be_bytes();
         Stretch { index: Index::Deadline, from: later(vec![0; 8], after), to: end.to_vec() }
+    }
+
+    /// The finished before a time, after a place.
+    pub(super) fn finished(before: Timestamp, after: Option<(Timestamp, EntryKey)>) -> Stretch {
+        let after = after.map(|(at, key)| Prefix::new().tail(at, key));
+        Stretch { index: Index::Finished, from: later(vec![0; 8], after), to: time_bytes(before).to_vec() }
     }
 
     /// Whether there can be nothing in it: redb takes no range that ends before it begins.

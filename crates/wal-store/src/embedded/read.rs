@@ -5,9 +5,9 @@ use wal_model::{Entry, EntryKey, Timestamp};
 
 use super::Fault;
 use super::keys::{PLACE_LEN, Stretch, read_tail};
-use super::rows::{damaged, read_entry};
+use super::rows::{StateRow, damaged, read_entry};
 use super::tables::{CONTENT, STATES};
-use crate::{After, Error, Page, Query};
+use crate::{After, Error, Finished, Page, Query};
 
 /// The two tables an entry is read from.
 struct Entries {
@@ -56,6 +56,23 @@ pub(super) fn expired(
     let snapshot = database.begin_read()?;
     let places = places(&snapshot, &Stretch::expired(at, after), limit)?;
     read_places(&snapshot, &places)
+}
+
+pub(super) fn finished(
+    database: &Database,
+    before: Timestamp,
+    after: Option<(Timestamp, EntryKey)>,
+    limit: usize,
+) -> Result<Vec<Finished>, Fault> {
+    let snapshot = database.begin_read()?;
+    let places = places(&snapshot, &Stretch::finished(before, after), limit)?;
+    let states = snapshot.open_table(STATES)?;
+    let name = |(at, key): (Timestamp, EntryKey)| {
+        let row =
+            states.get(key.uuid().as_u128())?.ok_or_else(|| damaged(key, "an index names it and it is not there"))?;
+        Ok(Finished { log_id: StateRow::read(key, row.value())?.log_id(key)?, at })
+    };
+    places.into_iter().map(name).collect()
 }
 
 fn places(snapshot: &ReadTransaction, stretch: &Stretch, limit: usize) -> Result<Vec<(Timestamp, EntryKey)>, Fault> {

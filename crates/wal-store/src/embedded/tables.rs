@@ -5,7 +5,9 @@ use redb::TableDefinition;
 use super::keys::PLACE_LEN;
 
 /// The layout of these tables. Stored, keep stable.
-pub(super) const FORMAT: u32 = 1;
+///
+/// 1: no `by_finished`, and state rows without namespace and tenant. 2: as it is here. See [`super::upgrade`].
+pub(super) const FORMAT: u32 = 2;
 
 pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 /// In [`META`]: the layout, 4 bytes big-endian.
@@ -29,11 +31,20 @@ pub(super) enum Index {
     Request,
     /// Unfinished entries only.
     Deadline,
+    /// Finished entries only, by the time of their standing event.
+    Finished,
 }
 
 impl Index {
-    pub(super) const ALL: [Index; 6] =
-        [Index::Namespace, Index::Tenant, Index::Correlation, Index::Status, Index::Request, Index::Deadline];
+    pub(super) const ALL: [Index; 7] = [
+        Index::Namespace,
+        Index::Tenant,
+        Index::Correlation,
+        Index::Status,
+        Index::Request,
+        Index::Deadline,
+        Index::Finished,
+    ];
 
     pub(super) fn table(self) -> TableDefinition<'static, &'static [u8], ()> {
         TableDefinition::new(match self {
@@ -43,6 +54,7 @@ impl Index {
             Index::Status => "by_status",
             Index::Request => "by_request",
             Index::Deadline => "by_deadline",
+            Index::Finished => "by_finished",
         })
     }
 }

@@ -1,12 +1,15 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use redb::ReadableTable;
 use tempfile::TempDir;
 use wal_model::Code;
+use wal_model::status::Reason;
 
-use super::tables::{META, META_FORMAT};
+use super::rows::StateRow;
+use super::tables::{Index, META, META_FORMAT, STATES};
 use super::*;
-use crate::samples::{entry, full_entry, retrying};
+use crate::samples::{ack, completed, entry, failed, full_entry, retrying};
 
 fn folder() -> TempDir {
     tempfile::tempdir().unwrap()
@@ -46,7 +49,51 @@ fn a_newer_format_is_refused_by_name() {
     }
     drop(store);
     let error = Embedded::open(folder.path()).err().unwrap();
-    assert!(matches!(error, OpenError::Newer { found: 7, known: 1, .. }), "{error:?}");
+    assert!(matches!(error, OpenError::Newer { found: 7, known: 2, .. }), "{error:?}");
+}
+
+/// Takes a store back to format 1, as older programs wrote it.
+fn downgrade(store: &Embedded) {
+    let transaction = store.inner.database().unwrap().begin_write().unwrap();
+    {
+        let mut states = transaction.open_table(STATES).unwrap();
+        let rows: Vec<(u128, Vec<u8>)> = states
+            .iter()
+            .unwrap()
+            .map(|row| row.map(|(key, row)| (key.value(), row.value().to_vec())).unwrap())
+            .collect();
+        for (key, row) in rows {
+            let standing = row.iter().position(|byte| *byte == b'{').unwrap();
+            states.insert(key, [&row[..8], &row[standing..]].concat().as_slice()).unwrap();
+        }
+        transaction.open_table(META).unwrap().insert(META_FORMAT, 1u32.to_be_bytes().as_slice()).unwrap();
+    }
+    transaction.delete_table(Index::Finished.table()).unwrap();
+    transaction.commit().unwrap();
+}
+
+#[tokio::test]
+async fn a_store_of_format_1_is_upgraded_when_it_is_opened() {
+    let folder = folder();
+    let store = Embedded::open(folder.path()).unwrap();
+    let (open, done, dead) = (full_entry("open"), entry("done"), full_entry("dead"));
+    store.insert(&[open.clone(), done.clone(), dead.clone()]).await.unwrap();
+    let events = [ack(&done, completed(&done, 1)), ack(&dead, failed(&dead, 3, Reason::Exhausted))];
+    store.apply(&events).await.unwrap();
+    let keys = [open.key(), done.key(), dead.key()];
+    let (id, before) = (store.id(), store.get(&keys).await.unwrap());
+    downgrade(&store);
+    assert!(store.get(&keys).await.is_err(), "it is no store of the present format any more");
+    drop(store);
+    for _ in ["upgraded", "opened again"] {
+        let store = Embedded::open(folder.path()).unwrap();
+        assert_eq!((store.id(), store.get(&keys).await.unwrap()), (id, before.clone()));
+        let finished = store.finished(Timestamp::MAX, None, 10).await.unwrap();
+        let names: Vec<_> = finished.into_iter().map(|finished| finished.log_id).collect();
+        assert_eq!(names, [done.log_id.clone(), dead.log_id.clone()]);
+        let answers = store.apply(&events).await.unwrap();
+        assert!(answers.iter().all(|answer| matches!(answer, Applied::State(_))), "{answers:?}");
+    }
 }
 
 #[test]
@@ -172,6 +219,27 @@ fn index_keys_are_golden() {
     assert_eq!(spell(&of_state.by_status), format!("00{tail}"));
     let deadline = spell(&state.deadline().as_millis().to_be_bytes());
     assert_eq!(spell(&of_state.by_deadline.unwrap()), format!("{deadline}{}", full.key().uuid().simple()));
+    assert_eq!(of_state.by_finished, None);
     state.join(&retrying(&full, 1));
     assert_eq!(spell(&keys::OfState::of(&state, full.timestamp(), full.key()).by_status), format!("01{tail}"));
+    state.join(&completed(&full, 1));
+    let of_state = keys::OfState::of(&state, full.timestamp(), full.key());
+    assert_eq!(of_state.by_deadline, None);
+    assert_eq!(spell(&of_state.by_finished.unwrap()), format!("0000019381a9ace8{}", full.key().uuid().simple()));
+}
+
+/// Stored, keep stable.
+#[test]
+fn state_rows_are_golden() {
+    let full = Entry { tenant: Some(crate::samples::tenant("t")), ..full_entry("golden") };
+    let standing = crate::document::encode_standing(&full.state);
+    let row = |head: &[u8]| [head, standing.as_bytes()].concat();
+    assert_eq!(StateRow::write(&full), row(b"\0\0\x01\x93\x81\xa9\xa9\0\0\x06orders\x01\0\x01t"));
+    assert_eq!(
+        StateRow::write(&Entry { tenant: None, ..full.clone() }),
+        row(b"\0\0\x01\x93\x81\xa9\xa9\0\0\x06orders\0")
+    );
+    for cut in 0..18 {
+        assert!(StateRow::read(full.key(), &StateRow::write(&full)[..cut]).is_err(), "{cut} bytes");
+    }
 }

@@ -9,17 +9,18 @@
 use std::collections::BTreeMap;
 
 use redb::{Database, Durability, ReadableTable, WriteTransaction};
-use wal_model::status::{Event, State};
+use wal_model::ack::Ack;
+use wal_model::status::State;
 use wal_model::{Code, Entry, EntryKey, Refusal, Timestamp};
 
 use super::Fault;
 use super::keys::{self, OfState};
 use super::rows::{StateRow, read_entry};
 use super::tables::{CONTENT, Index, STATES};
-use crate::document::{self, ReadableCopy};
+use crate::document::{self, ReadableCopy, finished_at};
 use crate::{Applied, Inserted};
 
-fn begin(database: &Database) -> Result<WriteTransaction, Fault> {
+pub(super) fn begin(database: &Database) -> Result<WriteTransaction, Fault> {
     let mut transaction = database.begin_write()?;
     transaction.set_durability(Durability::Immediate)?;
     Ok(transaction)
@@ -46,7 +47,7 @@ pub(super) fn insert(database: &Database, entries: &[Entry], value_max: usize) -
             let key = entry.key().uuid().as_u128();
             content.insert(&keys::place(entry.timestamp(), entry.key()), document.content.as_bytes())?;
             states.insert(key, document.state_row.as_slice())?;
-            changes.add_entry(entry);
+            changes.add_entry(entry, Change::Come);
             answers.push(Inserted::Stored);
         }
     }
@@ -64,7 +65,7 @@ impl Document {
         Document {
             // Nobody but us looks into this database, so the payload is in it once.
             content: document::encode_content(entry, ReadableCopy::Omitted),
-            state_row: StateRow::write(entry.timestamp(), &entry.state),
+            state_row: StateRow::write(entry),
         }
     }
 
@@ -78,53 +79,58 @@ impl Document {
 }
 
 /// All events of one entry are folded before its state is written, so each of them is answered with the same state.
-pub(super) fn apply(database: &Database, events: &[(EntryKey, Event)]) -> Result<Vec<Applied>, Fault> {
-    let mut by_key: BTreeMap<EntryKey, Vec<&Event>> = BTreeMap::new();
-    for (key, event) in events {
-        by_key.entry(*key).or_default().push(event);
+pub(super) fn apply(database: &Database, events: &[Ack]) -> Result<Vec<Applied>, Fault> {
+    let mut by_key: BTreeMap<EntryKey, Vec<usize>> = BTreeMap::new();
+    for (at, ack) in events.iter().enumerate() {
+        by_key.entry(ack.log_id.key()).or_default().push(at);
     }
     let transaction = begin(database)?;
     let mut changes = IndexChanges::default();
-    let mut folded = BTreeMap::new();
+    let mut answers = vec![Applied::Unknown; events.len()];
     {
         let mut states = transaction.open_table(STATES)?;
-        for (key, events) in by_key {
-            let applied = match fold(&states, key, &events)? {
-                None => Applied::Unknown,
-                Some(Folded { before, after, written_at }) => {
-                    if before != after {
-                        states.insert(key.uuid().as_u128(), StateRow::write(written_at, &after).as_slice())?;
-                        changes.move_entry(key, written_at, &before, &after);
-                    }
-                    Applied::State(Box::new(after))
-                }
-            };
-            folded.insert(key, applied);
+        for (key, events_at) in by_key {
+            let id = key.uuid().as_u128();
+            let Some(row) = states.get(id)?.map(|row| row.value().to_vec()) else { continue };
+            let row = StateRow::read(key, &row)?;
+            let (meant, others): (Vec<usize>, Vec<usize>) =
+                events_at.into_iter().partition(|at| row.is_meant_by(&events[*at]));
+            others.into_iter().for_each(|at| answers[at] = Applied::Other);
+            let before = row.state()?;
+            let mut after = before.clone();
+            meant.iter().for_each(|at| after.join(&events[*at].event));
+            if before != after {
+                states.insert(id, row.write_with(&after).as_slice())?;
+                changes.move_entry(key, row.written_at, &before, &after);
+            }
+            meant.into_iter().for_each(|at| answers[at] = Applied::State(Box::new(after.clone())));
         }
     }
     finish(transaction, changes)?;
-    Ok(events.iter().map(|(key, _)| folded[key].clone()).collect())
+    Ok(answers)
 }
 
-struct Folded {
-    written_at: Timestamp,
-    before: State,
-    after: State,
-}
-
-fn fold(
-    states: &impl ReadableTable<u128, &'static [u8]>,
-    key: EntryKey,
-    events: &[&Event],
-) -> Result<Option<Folded>, Fault> {
-    let Some(row) = states.get(key.uuid().as_u128())? else {
-        return Ok(None);
-    };
-    let row = StateRow::read(key, row.value())?;
-    let before = row.state()?;
-    let mut after = before.clone();
-    events.iter().for_each(|event| after.join(event));
-    Ok(Some(Folded { written_at: row.written_at, before, after }))
+/// Looks at each entry within the transaction that removes it, so a redrive that came first is seen.
+pub(super) fn remove(database: &Database, keys: &[EntryKey], finished_before: Timestamp) -> Result<usize, Fault> {
+    let transaction = begin(database)?;
+    let mut changes = IndexChanges::default();
+    let mut removed = 0;
+    {
+        let mut content = transaction.open_table(CONTENT)?;
+        let mut states = transaction.open_table(STATES)?;
+        for key in keys {
+            let Some(entry) = read_entry(&content, &states, *key)? else { continue };
+            if finished_at(&entry.state).is_none_or(|at| at >= finished_before) {
+                continue;
+            }
+            content.remove(&keys::place(entry.timestamp(), *key))?;
+            states.remove(key.uuid().as_u128())?;
+            changes.add_entry(&entry, Change::Go);
+            removed += 1;
+        }
+    }
+    finish(transaction, changes)?;
+    Ok(removed)
 }
 
 /// Keys that come into indexes and go out of them, all at the end and in order: redb then touches each page once.
@@ -141,12 +147,12 @@ enum Change {
 }
 
 impl IndexChanges {
-    fn add_entry(&mut self, entry: &Entry) {
+    fn add_entry(&mut self, entry: &Entry, change: Change) {
         self.is_any = true;
         for (index, key) in keys::of_content(entry) {
-            self.add(index, key, Change::Come);
+            self.add(index, key, change);
         }
-        self.add_state(OfState::of(&entry.state, entry.timestamp(), entry.key()), Change::Come);
+        self.add_state(OfState::of(&entry.state, entry.timestamp(), entry.key()), change);
     }
 
     fn move_entry(&mut self, key: EntryKey, written_at: Timestamp, before: &State, after: &State) {
@@ -162,6 +168,9 @@ impl IndexChanges {
         self.add(Index::Status, keys.by_status, change);
         if let Some(key) = keys.by_deadline {
             self.add(Index::Deadline, key, change);
+        }
+        if let Some(key) = keys.by_finished {
+            self.add(Index::Finished, key, change);
         }
     }
 

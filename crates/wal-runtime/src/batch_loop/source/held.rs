@@ -50,6 +50,11 @@ impl Held {
         self.next
     }
 
+    /// The offset that is committed.
+    pub(super) fn kept(&self) -> Option<i64> {
+        self.kept
+    }
+
     /// Whether it stands further than what is committed.
     pub(super) fn is_ahead(&self) -> bool {
         self.next > self.kept

@@ -1,0 +1,167 @@
+//! Metrics: what a process counts, and the text in which it tells.
+//!
+//! ```text
+//!   declarations (name, help, unit, labels: once) ─▶ handles, taken at the start ─▶ counted while working: an atomic each
+//!             │                                                                              │
+//!             └─▶ descriptions(), for a reference                     GET /metrics ◀─ encode ┘
+//! ```
+//!
+//! A group of families appears once somebody in the process asks for it, so a writer tells nothing of retries. No label takes
+//! values without end: they are words of our own, or namespaces and targets up to [`Places::LIMIT`] pairs.
+
+mod book;
+mod declarations;
+mod labels;
+mod observer;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use prometheus_client::encoding::{prometheus_text, text};
+use prometheus_client::registry::Registry;
+use wal_model::{Namespace, Topic};
+
+pub use book::{Counter, Counters, Description, Durations, Gauge, Kind, Labels, Seconds};
+pub use declarations::{Answers, Attempts, Batches, Retries, Statuses, descriptions};
+pub use labels::{
+    Attempt, BatchEnd, Build, Ended, Place, Places, Refused, Scheduled, Scheduling, Service, ServiceBatch,
+};
+pub use observer::Counting;
+
+use book::Book;
+use declarations::{About, Group};
+
+/// Everything that a process counts. Cloning gives another handle on the same.
+#[derive(Clone)]
+pub struct Metrics {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    registry: Mutex<Registry>,
+    before_scrape: Mutex<Vec<Box<dyn Fn() + Send + Sync>>>,
+    places: Places,
+    batches: OnceLock<Batches>,
+    retries: OnceLock<Retries>,
+    attempts: OnceLock<Attempts>,
+    answers: OnceLock<Answers>,
+    statuses: OnceLock<Statuses>,
+}
+
+/// How the numbers are written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// OpenMetrics 1.0.
+    OpenMetrics,
+    /// Prometheus' text format 0.0.4, for tools that know no other.
+    Prometheus,
+}
+
+impl Metrics {
+    /// Nothing counted yet.
+    pub fn new() -> Metrics {
+        let mut registry = Registry::with_prefix(book::PREFIX);
+        About::declare(&mut Book::new(&mut registry));
+        Metrics {
+            inner: Arc::new(Inner {
+                registry: Mutex::new(registry),
+                before_scrape: Mutex::default(),
+                places: Places::default(),
+                batches: OnceLock::new(),
+                retries: OnceLock::new(),
+                attempts: OnceLock::new(),
+                answers: OnceLock::new(),
+                statuses: OnceLock::new(),
+            }),
+        }
+    }
+
+    /// What batch loops count. [`Counting`] does it for any of them.
+    pub fn batches(&self) -> &Batches {
+        self.group(&self.inner.batches)
+    }
+
+    /// What becomes of attempts that wait.
+    pub fn retries(&self) -> &Retries {
+        self.group(&self.inner.retries)
+    }
+
+    /// What comes in from consumers.
+    pub fn answers(&self) -> &Answers {
+        self.group(&self.inner.answers)
+    }
+
+    /// What happens to statuses, and to entries whose time is over.
+    pub fn statuses(&self) -> &Statuses {
+        self.group(&self.inner.statuses)
+    }
+
+    /// The attempts at this target, for entries of this namespace, that ended so. It is looked up among many, so where much is
+    /// counted at once, sum it up first.
+    pub fn attempts(&self, namespace: &Namespace, target: &Topic, ended: Ended) -> Counter {
+        let place = self.inner.places.of(namespace, target);
+        self.group(&self.inner.attempts).attempts.of(&Attempt::new(place, ended))
+    }
+
+    /// Calls `set` before every scrape: for gauges that would be out of date if they were set only when something happens, such as
+    /// ages. It must be quick, and must not ask for another such call.
+    pub fn before_each_scrape(&self, set: impl Fn() + Send + Sync + 'static) {
+        locked(&self.inner.before_scrape).push(Box::new(set));
+    }
+
+    /// The numbers as they are now.
+    pub fn encode(&self, format: Format) -> String {
+        locked(&self.inner.before_scrape).iter().for_each(|set| set());
+        let registry = locked(&self.inner.registry);
+        let mut text = String::new();
+        let result = match format {
+            Format::OpenMetrics => text::encode(&mut text, &registry),
+            Format::Prometheus => prometheus_text::encode(&mut text, &registry),
+        };
+        result.expect("a String takes everything, and every value of ours can be written");
+        text
+    }
+
+    fn group<'a, G: Group>(&self, group: &'a OnceLock<G>) -> &'a G {
+        group.get_or_init(|| G::declare(&mut Book::new(&mut locked(&self.inner.registry))))
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        Metrics::new()
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Format {
+    /// The one that suits whoever sends this `Accept` header: OpenMetrics, unless only other text is wanted.
+    pub fn accepted(accept: Option<&str>) -> Format {
+        let accept = accept.unwrap_or("*/*");
+        let takes = |name: &str| accept.split(',').any(|part| part.trim_start().starts_with(name));
+        match takes("text/") && !takes("application/openmetrics-text") {
+            true => Format::Prometheus,
+            false => Format::OpenMetrics,
+        }
+    }
+
+    /// The `Content-Type` that says so.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Format::Prometheus => prometheus_text::CONTENT_TYPE,
+        }
+    }
+}
+
+/// A panic elsewhere leaves nothing half done that matters here: a registry and a list only grow.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

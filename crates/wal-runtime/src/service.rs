@@ -1,0 +1,216 @@
+//! What every service does around its loop: the checks before it, the signs of life beside it, and the words it ends with.
+
+use std::fmt::Display;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{info, warn};
+use wal_model::Topic;
+use wal_model::delay::Waits;
+
+use crate::batch_loop::{self, Observer};
+use crate::config::{self, Kafka, Settings, TopicSettings};
+use crate::health::{self, Condition, Health, Heartbeat, Server};
+use crate::metrics::{Counting, Metrics};
+use crate::shutdown::Shutdown;
+use crate::topics::{self, Deviation, Leniency};
+use crate::{logs, offsets};
+
+/// How old the poll thread's last sign of life may be: half of librdkafka's `max.poll.interval.ms`.
+const HEARTBEAT: Duration = Duration::from_secs(30);
+/// What the metadata of a committed offset begin with. Stored, keep stable.
+const STORE: &str = "store=";
+/// How long brokers that do not answer at a start are left alone.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+
+/// Why a service did not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration cannot be used.
+    #[error("failed to {0}")]
+    Config(String),
+    /// The store could not be opened.
+    #[error("could not open the store")]
+    Store(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The logs could not be started.
+    #[error("could not start the logs")]
+    Logs(#[from] logs::Error),
+    /// The probes cannot be answered.
+    #[error("could not serve health probes")]
+    Health(#[from] health::Error),
+    /// Signals cannot be heard.
+    #[error("could not listen for signals")]
+    Signals(#[from] std::io::Error),
+    /// The cluster did not answer.
+    #[error("could not reach Kafka at {bootstrap}: {why}")]
+    Unreachable {
+        /// Where it was looked for.
+        bootstrap: String,
+        /// What was missing.
+        why: String,
+    },
+    /// Topics are missing or do not fit.
+    #[error("the log's topics do not fit; see `wal topics plan` and `wal topics apply`:\n{}", .0.join("\n"))]
+    Topics(Vec<String>),
+    /// The group's place in what it reads is gone.
+    #[error("{0}")]
+    Offsets(String),
+    /// The committed offsets were written beside another store.
+    #[error(
+        "the committed offsets of group {group} belong to store {found}, this is store {own}: \
+         give back the folder of that store, or use another kafka.topic_prefix for this one"
+    )]
+    OtherStore {
+        /// The consumer group.
+        group: String,
+        /// The store they name.
+        found: String,
+        /// The store that was opened.
+        own: String,
+    },
+    /// The loop ended.
+    #[error("the service stopped")]
+    Loop(#[from] batch_loop::Error),
+}
+
+impl From<config::Error> for Error {
+    fn from(error: config::Error) -> Error {
+        // Whole, and without a source: whoever prints the chain of causes would print it twice.
+        Error::Config(error.to_string())
+    }
+}
+
+impl Error {
+    fn unreachable(kafka: &Kafka, why: String) -> Error {
+        Error::Unreachable { bootstrap: kafka.bootstrap_servers.clone(), why }
+    }
+}
+
+/// Refuses to start on topics that are missing or do not fit; waits for the brokers as long as a start may. Tells the waits that there
+/// are topics for.
+pub async fn check_topics(kafka: &Kafka, settings: &TopicSettings, leniency: Leniency) -> Result<Waits, Error> {
+    let plan = tokio::time::timeout(kafka.start_timeout, async {
+        loop {
+            match topics::plan(kafka, settings).await {
+                Ok(plan) => return plan,
+                Err(error) => {
+                    warn!(%error, "the brokers do not answer yet");
+                    tokio::time::sleep(ASK_AGAIN).await;
+                }
+            }
+        }
+    });
+    let no_answer = |_| Error::unreachable(kafka, format!("no answer within {:?}", kafka.start_timeout));
+    let plan = plan.await.map_err(no_answer)?;
+    let mut refused = Vec::new();
+    for deviation in topics::deviations(&plan, leniency) {
+        match deviation {
+            Deviation::Refuse(sentence) => refused.push(sentence),
+            Deviation::Warn(sentence) => warn!("{sentence}"),
+        }
+    }
+    if leniency == Leniency::None {
+        topics::warn_of_long_transactions(kafka).await;
+    }
+    if refused.is_empty() { Ok(topics::waits(&plan, &kafka.topics)) } else { Err(Error::Topics(refused)) }
+}
+
+/// What stands beside every committed offset of a service with a store: whose entries the records before it speak of.
+pub fn offset_metadata(store: impl Display) -> String {
+    format!("{STORE}{store}")
+}
+
+/// Refuses a place in what the group reads that is gone, and one that belongs to another store than the service's own, if it has one.
+pub async fn check_offsets(
+    kafka: &Kafka,
+    group: &str,
+    topics: Vec<Topic>,
+    store: Option<&(dyn Display + Sync)>,
+) -> Result<(), Error> {
+    let facts = offsets::gather(kafka, group, topics).await;
+    let facts =
+        facts.map_err(|why| Error::unreachable(kafka, format!("could not read the committed offsets: {why}")))?;
+    offsets::decide(group, &facts).map_err(|lost| Error::Offsets(lost.to_string()))?;
+    let Some(store) = store else { return Ok(()) };
+    let own = offset_metadata(store);
+    let Some(other) = facts.into_iter().map(|fact| fact.metadata).find(|found| !found.is_empty() && *found != own)
+    else {
+        return Ok(());
+    };
+    let found = other.strip_prefix(STORE).unwrap_or(&other).to_owned();
+    Err(Error::OtherStore { group: group.to_owned(), found, own: store.to_string() })
+}
+
+/// A service as a process of its own: its settings are read, its logs started, its probes answered and its signals heard.
+pub struct Process {
+    /// The settings.
+    pub settings: Settings,
+    /// Triggered by a signal.
+    pub shutdown: Shutdown,
+    /// What the process counts.
+    pub metrics: Metrics,
+    health: Health,
+    assigned: Arc<Condition>,
+    /// Answers until the process ends, during a stop too.
+    _probes: Server,
+}
+
+impl Process {
+    /// Starts all that; ready is only what the group has given partitions.
+    pub async fn start(file: Option<&Path>) -> Result<Process, Error> {
+        let settings = Settings::load(file)?;
+        logs::start(&config::Log::read(&settings)?)?;
+        let shutdown = Shutdown::on_signals()?;
+        let health = Health::new();
+        let assigned = Arc::new(health.condition("assigned"));
+        assigned.unmet("the group has not given this member its partitions yet");
+        let (metrics, listen) = (Metrics::new(), config::Health::read(&settings)?.listen);
+        let probes = health::serve(listen, health.clone(), metrics.clone(), shutdown.clone()).await?;
+        if let Some(address) = probes.address() {
+            info!(%address, "health probes and metrics");
+        }
+        Ok(Process { settings, shutdown, metrics, health, assigned, _probes: probes })
+    }
+
+    /// One more condition of being ready, not met yet.
+    pub fn condition(&self, name: &'static str, why: &str) -> Condition {
+        let condition = self.health.condition(name);
+        condition.unmet(why);
+        condition
+    }
+
+    /// Who tells the probes and the metrics how the loop of a service is doing.
+    pub fn observer(&self, service: &'static str) -> Arc<dyn Observer> {
+        let heartbeat = self.health.heartbeat("poll", HEARTBEAT);
+        let signs = Arc::new(Signs { heartbeat, assigned: Arc::clone(&self.assigned) });
+        Arc::new(Counting::new(&self.metrics, service, signs))
+    }
+
+    /// The same for one more loop: the service is ready only when this one has partitions, too.
+    pub fn observer_of(&self, name: &'static str) -> Arc<dyn Observer> {
+        let assigned = self.condition(name, "the group has not given this member its partitions yet");
+        let signs = Arc::new(Signs { heartbeat: self.health.heartbeat(name, HEARTBEAT), assigned: Arc::new(assigned) });
+        Arc::new(Counting::new(&self.metrics, name, signs))
+    }
+
+    /// The loop is over: not ready any more.
+    pub fn stopping(&self) {
+        self.health.stopping();
+    }
+}
+
+struct Signs {
+    heartbeat: Heartbeat,
+    assigned: Arc<Condition>,
+}
+
+impl Observer for Signs {
+    fn polled(&self) {
+        self.heartbeat.beat();
+    }
+
+    fn assigned(&self) {
+        self.assigned.met();
+    }
+}
