@@ -137,7 +137,7 @@ async fn wrong_method(method: Method, uri: Uri) -> Problem {
 
 impl Shared {
     pub(crate) fn means(&self) -> Result<&Means, Problem> {
-        let only_reads = || Problem::new(Code::NotSupported, "this gateway only reads");
+        let only_reads = || Problem::new(Code::MethodNotAllowed, "this gateway only reads");
         self.means.as_ref().ok_or_else(only_reads)
     }
 
@@ -222,7 +222,7 @@ mod tests {
     use async_trait::async_trait;
     use wal_model::ack::Ack;
     use wal_model::{Entry, EntryKey, Timestamp};
-    use wal_store::{After, Applied, Error, Inserted, Page, StoreId};
+    use wal_store::{After, Applied, Error, Finished, Inserted, Page, StoreId};
 
     use axum::http::Method;
 
@@ -263,7 +263,7 @@ mod tests {
             _: Timestamp,
             _: Option<(Timestamp, EntryKey)>,
             _: usize,
-        ) -> Result<Vec<wal_store::Finished>, Error> {
+        ) -> Result<Vec<Finished>, Error> {
             std::future::pending().await
         }
 

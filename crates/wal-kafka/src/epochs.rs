@@ -65,6 +65,11 @@ impl Epochs {
         self.moved.send_modify(|count| *count += 1);
     }
 
+    /// The epoch of a partition; `None` if it is not ours.
+    pub fn of(&self, partition: &Partition) -> Option<u64> {
+        self.lock().of.get(partition).copied()
+    }
+
     /// The epochs of some partitions; `None` if one of them is not ours.
     pub fn snapshot<'a>(&self, partitions: impl IntoIterator<Item = &'a Partition>) -> Option<Snapshot> {
         let current = self.lock();

@@ -6,8 +6,8 @@
 //! ```text
 //!   wal-runtime (batch loop)     wal-sdk (consumer that answers)
 //!              └───────────┬──────────────┘
-//!          publisher ── watchdog   epochs   wake
-//!              └───────── native ─────────────────────┘
+//!          publisher ── watchdog   epochs   queue   wake   records
+//!              └───────── native ──────────────┴────────────────┘
 //! ```
 
 mod context;
@@ -15,6 +15,8 @@ pub mod epochs;
 pub mod failpoint;
 pub mod native;
 pub mod publisher;
+pub mod queue;
+pub mod records;
 pub mod wake;
 pub mod watchdog;
 

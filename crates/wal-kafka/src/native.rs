@@ -1,4 +1,4 @@
-//! The six places where rdkafka's safe interface is not enough, each wrapped so that the rest stays safe.
+//! The seven places where rdkafka's safe interface is not enough, each wrapped so that the rest stays safe.
 //!
 //! 1. `commit_transaction` of rdkafka 0.39 flushes in slices of 100 ms, so that a commit costs about 101 ms whatever its size. The
 //!    native call flushes by itself and takes 3 to 4 ms. (`BaseProducer::poll` keeps polling until its timeout has passed.)
@@ -8,6 +8,7 @@
 //! 5. The end of a partition is told without its offset, and that is the only way past the marks that transactions leave behind the
 //!    last record: a place before them is lost as soon as retention takes them.
 //! 6. Where a partition ended in the broker's last answer is not told at all.
+//! 7. The safe interface does not say whether a record whose delivery failed may have been written all the same.
 
 #![expect(unsafe_code, reason = "calls into librdkafka, each with its proof")]
 
@@ -177,23 +178,47 @@ impl Drop for Queue {
 }
 
 impl Record<'_> {
-    fn message(&self) -> &sys::rd_kafka_message_t {
-        // SAFETY: alive until it is dropped.
+    /// Its offset.
+    pub fn offset(&self) -> i64 {
+        self.view().offset()
+    }
+
+    /// What it says.
+    pub fn view(&self) -> View<'_> {
+        View { message: self.message, owner: PhantomData }
+    }
+}
+
+/// What a record says, whoever owns it.
+#[derive(Clone, Copy)]
+pub struct View<'m> {
+    message: NonNull<sys::rd_kafka_message_t>,
+    owner: PhantomData<&'m ()>,
+}
+
+impl<'m> View<'m> {
+    /// What a record says that the safe interface gave.
+    pub fn of(message: &'m BorrowedMessage<'_>) -> View<'m> {
+        View { message: NonNull::new(message.ptr()).expect("rdkafka makes no message of null"), owner: PhantomData }
+    }
+
+    fn message(self) -> &'m sys::rd_kafka_message_t {
+        // SAFETY: whoever gave the view has the message for `'m`, and librdkafka does not change it.
         unsafe { self.message.as_ref() }
     }
 
     /// Its partition.
-    pub fn partition(&self) -> i32 {
+    pub fn partition(self) -> i32 {
         self.message().partition
     }
 
     /// Its offset.
-    pub fn offset(&self) -> i64 {
+    pub fn offset(self) -> i64 {
         self.message().offset
     }
 
     /// Milliseconds since the epoch; `None` where the broker keeps no time.
-    pub fn timestamp(&self) -> Option<i64> {
+    pub fn timestamp(self) -> Option<i64> {
         let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
         // SAFETY: the message is alive, and `kind` for the call.
         let millis = unsafe { sys::rd_kafka_message_timestamp(self.message.as_ptr(), &raw mut kind) };
@@ -201,22 +226,29 @@ impl Record<'_> {
     }
 
     /// Its key; `None` is Kafka's null.
-    pub fn key(&self) -> Option<&[u8]> {
+    pub fn key(self) -> Option<&'m [u8]> {
         // SAFETY: a key that is not null has `key_len` bytes and lives as long as the message.
         unsafe { bytes(self.message().key.cast(), self.message().key_len) }
     }
 
     /// Its value; `None` is Kafka's null.
-    pub fn value(&self) -> Option<&[u8]> {
+    pub fn value(self) -> Option<&'m [u8]> {
         // SAFETY: a value that is not null has `len` bytes and lives as long as the message.
         unsafe { bytes(self.message().payload.cast(), self.message().len) }
     }
 
     /// Calls `each` with name and value of every header, in order. Names are whatever bytes the sender chose.
-    pub fn for_each_header<'m>(&'m self, each: impl FnMut(&'m [u8], Option<&'m [u8]>)) {
+    pub fn for_each_header(self, each: impl FnMut(&'m [u8], Option<&'m [u8]>)) {
         // SAFETY: the message is alive for as long as what is given to `each`.
         unsafe { headers(self.message.as_ptr(), each) }
     }
+}
+
+/// Whether a record whose delivery failed is certainly not on its topic.
+pub fn is_certainly_unwritten(message: &BorrowedMessage<'_>) -> bool {
+    // SAFETY: the message is alive.
+    let status = unsafe { sys::rd_kafka_message_status(message.ptr()) };
+    status == sys::rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_NOT_PERSISTED
 }
 
 impl Drop for Record<'_> {

@@ -85,6 +85,8 @@ pub struct Publisher {
     watchdog: Watchdog,
     transaction_timeout: Duration,
     fenced_at: Option<Instant>,
+    /// What tells instances apart, in the words of whoever sets them up.
+    instance: &'static str,
 }
 
 impl Publisher {
@@ -94,8 +96,22 @@ impl Publisher {
         let transactional_id = config.get("transactional.id").unwrap_or_default().to_owned();
         let timeout = config.get("transaction.timeout.ms").and_then(|millis| millis.parse().ok());
         let transaction_timeout = timeout.map_or(TRANSACTION_TIMEOUT, Duration::from_millis);
-        let (producer, fenced_at) = (None, None);
-        Publisher { config, transactional_id, offset_metadata, producer, watchdog, transaction_timeout, fenced_at }
+        Publisher {
+            config,
+            transactional_id,
+            offset_metadata,
+            producer: None,
+            watchdog,
+            transaction_timeout,
+            fenced_at: None,
+            instance: "kafka.instance",
+        }
+    }
+
+    /// What tells instances apart is called so; `kafka.instance` otherwise.
+    #[must_use]
+    pub fn instances_by(self, instance: &'static str) -> Publisher {
+        Publisher { instance, ..self }
     }
 
     /// Makes sure there is a producer whose older transactions are over. Committed offsets read after this are final.
@@ -246,9 +262,9 @@ impl Publisher {
         let is_sibling = self.fenced_at.is_some_and(|before| now.duration_since(before) < FENCED_AGAIN);
         self.fenced_at = Some(now);
         if is_sibling {
-            let id = &self.transactional_id;
+            let (id, instance) = (&self.transactional_id, self.instance);
             return Unpublished::Fatal(format!(
-                "another process uses the transactional id `{id}`; give each instance its own kafka.instance ({why})"
+                "another process uses the transactional id `{id}`; give each instance its own {instance} ({why})"
             ));
         }
         Unpublished::Again(why)

@@ -106,7 +106,7 @@ impl Book {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 impl Cancels {
     /// Cancels that nobody follows.
     pub(crate) fn by_hand() -> Cancels {
@@ -114,8 +114,16 @@ impl Cancels {
     }
 
     /// Takes in a record.
+    pub(crate) fn take_with(&self, record: &InRecord, keyring: &Keyring) {
+        lock(&self.book).take(record, keyring);
+    }
+}
+
+#[cfg(test)]
+impl Cancels {
+    /// Takes in a record.
     pub(crate) fn take(&self, record: &InRecord) {
-        lock(&self.book).take(record, &crate::samples::keyring());
+        self.take_with(record, &crate::samples::keyring());
     }
 }
 

@@ -9,6 +9,8 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::sync::mpsc;
+use wal_kafka::native::View;
+use wal_kafka::records;
 use wal_model::delivery::{Delivery, NotADelivery, Received};
 use wal_model::{InRecord, Topic};
 
@@ -218,7 +220,7 @@ impl Reading {
             tracing::warn!(topic = message.topic(), "a record of a topic that was not asked for was passed over");
             return true;
         };
-        let record = opening::record(message, &self.cluster, topic);
+        let record = records::copied(topic, View::of(message), &self.cluster);
         let delivery = Delivery::decode(&record);
         self.items.blocking_send(Ok(Item { record, delivery, read_at })).is_ok()
     }

@@ -3,15 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
-use wal_model::{InRecord, Timestamp, Topic};
+use wal_model::Topic;
 
 use crate::connection::{ConnectError, Connection, Context};
-use crate::native;
 
 /// How long a reading thread may take to notice that it should stop. Records do not wait for it.
 pub(crate) const POLL: Duration = Duration::from_millis(100);
@@ -44,15 +41,21 @@ pub(crate) fn config(connection: &Connection) -> Result<ClientConfig, ConnectErr
 }
 
 /// A consumer and the time it has to get ready.
-pub(crate) struct Opening {
-    pub(crate) consumer: BaseConsumer<Context>,
+pub(crate) struct Opening<C: ConsumerContext + 'static = Context> {
+    pub(crate) consumer: BaseConsumer<C>,
     servers: String,
     deadline: Instant,
 }
 
 impl Opening {
     pub(crate) fn new(config: &ClientConfig, limit: Duration) -> Result<Opening, ConnectError> {
-        let consumer = config.create_with_context(Context).map_err(ConnectError::Options)?;
+        Opening::with(config, Context, limit)
+    }
+}
+
+impl<C: ConsumerContext + 'static> Opening<C> {
+    pub(crate) fn with(config: &ClientConfig, context: C, limit: Duration) -> Result<Opening<C>, ConnectError> {
+        let consumer = config.create_with_context(context).map_err(ConnectError::Options)?;
         let servers = config.get("bootstrap.servers").unwrap_or_default().to_owned();
         Ok(Opening { consumer, servers, deadline: Instant::now() + limit })
     }
@@ -82,6 +85,17 @@ impl Opening {
         Arc::from(self.consumer.client().fetch_cluster_id(self.left()).unwrap_or_default())
     }
 
+    /// Assigns one partition, read from the end as it is now.
+    pub(crate) fn assign_end_of(&self, topic: &Topic, partition: i32) -> Result<(), ConnectError> {
+        let count = self.partitions(topic)?;
+        if !(0..count).contains(&partition) {
+            return Err(ConnectError::PartitionMissing { topic: topic.clone(), partition, count });
+        }
+        let mut list = TopicPartitionList::new();
+        list.add_partition(topic.as_str(), partition);
+        self.assign_from(list, Place::End)
+    }
+
     /// Assigns all partitions of the topics. With [`Place::End`], what is written after this returns will be read: the end is asked
     /// for here, since librdkafka would do so at some later moment.
     pub(crate) fn assign(&self, topics: &[Topic], place: Place) -> Result<(), ConnectError> {
@@ -91,6 +105,10 @@ impl Opening {
                 all.add_partition(topic.as_str(), partition);
             }
         }
+        self.assign_from(all, place)
+    }
+
+    fn assign_from(&self, mut all: TopicPartitionList, place: Place) -> Result<(), ConnectError> {
         let begin = match place {
             Place::Beginning => Offset::Beginning,
             Place::End => Offset::End,
@@ -132,20 +150,6 @@ pub(crate) fn verdict(error: &KafkaError) -> Verdict {
             _ => Verdict::Wait,
         },
         _ => Verdict::Wait,
-    }
-}
-
-/// A copy of a message.
-pub(crate) fn record(message: &BorrowedMessage<'_>, cluster: &Arc<str>, topic: &Topic) -> InRecord {
-    InRecord {
-        cluster: Arc::clone(cluster),
-        topic: topic.clone(),
-        partition: message.partition(),
-        offset: message.offset(),
-        time: message.timestamp().to_millis().and_then(Timestamp::from_millis),
-        key: message.key().map(Bytes::copy_from_slice),
-        value: message.payload().map(Bytes::copy_from_slice),
-        headers: native::headers(message),
     }
 }
 

@@ -4,7 +4,7 @@
 #[path = "../../src/test_client.rs"]
 mod test_client;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -31,7 +31,7 @@ use wal_model::{
     ContentHash, Coordinates, Entry, EntryKey, Id, InRecord, Lifecycle, LogId, Namespace, OutRecord, Tenant, Timestamp,
     Topic,
 };
-use wal_runtime::directory::{Presence, TopicShape};
+use wal_runtime::brokers::{Found, Shapes};
 use wal_runtime::transactions;
 use wal_store::{After, Applied, EntryStore, Error, Finished, Inserted, Page, Query, Range, StoreId};
 
@@ -306,13 +306,12 @@ pub fn read_back(record: OutRecord) -> InRecord {
 
 #[async_trait]
 impl Brokers for Recorder {
-    async fn look_up(&self, topics: &[Topic]) -> HashMap<Topic, Presence> {
-        let shape = TopicShape { partitions: 1, replication: 1, max_message_bytes: 4096, configs: Arc::default() };
-        let presence = |topic: &Topic| match self.missing.contains(topic) {
-            true => Presence::Unknown { for_at_least: Duration::ZERO },
-            false => Presence::Known(shape.clone()),
+    async fn shapes(&self, topics: Vec<Topic>) -> Shapes {
+        let found = |topic: &Topic| match self.missing.contains(topic) {
+            true => Found::Missing(Duration::ZERO),
+            false => Found::Known { partitions: 1, max_message_bytes: 4096 },
         };
-        topics.iter().map(|topic| (topic.clone(), presence(topic))).collect()
+        topics.into_iter().map(|topic| (topic.clone(), found(&topic))).collect()
     }
 
     async fn publish(&self, records: Vec<OutRecord>) -> Result<(), transactions::Error> {
