@@ -9,12 +9,9 @@
 pub mod load;
 pub mod log;
 pub mod outcome;
-<<<<<<< HEAD
 pub mod records;
 pub mod target;
-=======
 pub mod retrying;
->>>>>>> scheduler
 pub mod turns;
 
 use std::time::Duration;
@@ -22,11 +19,8 @@ use std::time::Duration;
 pub use load::Load;
 pub use log::Log;
 pub use outcome::Outcome;
-<<<<<<< HEAD
 pub use target::Target;
-=======
 pub use retrying::Retrying;
->>>>>>> scheduler
 
 /// What a busy machine may take for anything that usually takes a second.
 pub const SOON: Duration = Duration::from_secs(60);
