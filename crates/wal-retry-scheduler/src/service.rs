@@ -109,8 +109,8 @@ impl Service {
             and_stop(batch_loop::run(of_delays, releases, observers.delays, stop.triggered()), &stop),
             asked,
         );
-        if let Some(tools) = Arc::into_inner(tools) {
-            tools.cancels.stop().await;
+        if let Some(cancels) = Arc::into_inner(tools).and_then(|tools| Arc::into_inner(tools.cancels)) {
+            cancels.stop().await;
         }
         decided?;
         released?;
@@ -139,7 +139,7 @@ impl Service {
         tell_of(overdue, &self.metrics);
         Ok(Tools {
             brokers: Cluster { directory, partitions, replication },
-            cancels,
+            cancels: Arc::new(cancels),
             clock: Arc::new(SystemClock),
             keyring: self.keyring.clone(),
             topics,

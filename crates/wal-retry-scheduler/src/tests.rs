@@ -97,7 +97,7 @@ fn bench() -> Bench {
     let clock = Arc::new(ManualClock::at(start()));
     let tools = Arc::new(Tools {
         brokers: Arc::<Answering>::default(),
-        cancels: Cancels::by_hand(),
+        cancels: Arc::new(Cancels::by_hand()),
         clock: Arc::<ManualClock>::clone(&clock),
         keyring: keyring(),
         topics: topics(),

@@ -23,7 +23,7 @@ const QUESTIONS: usize = 4;
 /// What both hands work with.
 pub(crate) struct Tools<B> {
     pub brokers: B,
-    pub cancels: Cancels,
+    pub cancels: Arc<Cancels>,
     pub clock: Arc<dyn Clock>,
     pub keyring: Keyring,
     pub topics: Topics,
