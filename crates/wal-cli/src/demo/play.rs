@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use wal_model::receipt::Receipt;
+use wal_model::{Clock as _, SystemClock};
 use wal_runtime::shutdown::Shutdown;
 use wal_sdk::Done;
 
@@ -20,6 +21,7 @@ use crate::problem::{Exit, Problem};
 use crate::screen::Screen;
 use crate::settings::{self, Quiet};
 use crate::stack::{Choice, Missing, Options, Stack};
+use crate::timeline;
 
 /// How long it may take until all services have their partitions.
 const READY: Duration = Duration::from_secs(20);
@@ -86,7 +88,8 @@ async fn play(teller: &mut Teller<'_>, stack: &mut Stack, folder: &Folder, start
     let mut played = Story::new(teller, &mut scene, &gateway).tell(&script::steps()).await?;
     let rows = rows(&mut played, &scene, &gateway).await?;
     scene.close().await;
-    finish(teller, &played, &rows, started.elapsed())
+    let picture = picture(teller, &played, &gateway).await?;
+    finish(teller, &played, &rows, &picture, started.elapsed())
 }
 
 /// One request to each target: makes the targets, and every connection from end to end.
@@ -158,6 +161,18 @@ async fn rows(played: &mut [Played], scene: &Scene, gateway: &Gateway) -> Result
     Ok(rows)
 }
 
+/// The life of the entry that came back and was done in the end, as `wal entry show` draws it.
+async fn picture(teller: &Teller<'_>, played: &[Played], gateway: &Gateway) -> Result<Vec<String>, Problem> {
+    let is_drawn = |step: &&Played| matches!(step.life, Some(Life::FailsAtFirst(_)));
+    let Some(log_id) = played.iter().find(is_drawn).and_then(|step| step.log_id.as_ref()) else {
+        return Ok(Vec::new());
+    };
+    match gateway.entry(log_id, None).await? {
+        Some(json) => Ok(timeline::draw(&EntryJson::read(&json)?, SystemClock.now(), teller.paint())),
+        None => Ok(Vec::new()),
+    }
+}
+
 /// How an entry stands, checked against how it must.
 fn ends(step: &mut Played, entry: &EntryJson) -> (Tone, String) {
     let stands = (entry.status.as_str(), entry.reason.as_deref());
@@ -168,7 +183,13 @@ fn ends(step: &mut Played, entry: &EntryJson) -> (Tone, String) {
     (card::status_tone(&entry.status), format!("{}{reason}", entry.status))
 }
 
-fn finish(teller: &mut Teller<'_>, played: &[Played], rows: &[Row], took: Duration) -> Result<Exit, Problem> {
+fn finish(
+    teller: &mut Teller<'_>,
+    played: &[Played],
+    rows: &[Row],
+    picture: &[String],
+    took: Duration,
+) -> Result<Exit, Problem> {
     let missing: Vec<String> = played.iter().flat_map(|step| step.missing.clone()).collect();
     let is_well = missing.is_empty();
     teller.summary(rows, took, is_well)?;
@@ -179,7 +200,9 @@ fn finish(teller: &mut Teller<'_>, played: &[Played], rows: &[Row], took: Durati
     let retries = late.iter().map(i64::to_string).collect::<Vec<_>>().join(", ");
     let remark = format!(
         "Read back through the gateway: every entry stands as its consumer left it, or as nobody\n\
-         answered it. Retries came {retries} ms after they were due. `wal entry show` draws such a life."
+         answered it. Retries came {retries} ms after they were due. The card that was declined\n\
+         twice, as `wal entry show` draws it:\n\n{}",
+        picture.join("\n")
     );
     teller.farewell(
         &remark,

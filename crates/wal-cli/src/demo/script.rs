@@ -135,12 +135,12 @@ const REFUND: Request = Request {
  "lifecycle": {"retry_count": 2, "delay": 0.3, "backoff": "fixed"}}"#,
 };
 
-const REMIND: Request = Request {
-    operation: "send_reminder",
+const FEE: Request = Request {
+    operation: "charge_late_fee",
     target: "payment_queue",
     key: "order_9",
     json: r#"{"namespace": "payments", "target": "payment_queue",
- "payload": {"operation": "send_reminder", "order_id": 9},
+ "payload": {"operation": "charge_late_fee", "order_id": 9},
  "lifecycle": {"retry_count": 3, "delay": 1, "backoff": "fixed"}}"#,
 };
 
@@ -195,9 +195,9 @@ pub fn steps() -> Vec<Step> {
             action: Action::Write(REFUND, Life::Exhausts),
         },
         Step {
-            title: "A reminder that nobody needs any more",
+            title: "A late fee that nobody wants any more",
             remark: "Its first attempt fails; while the next one waits, somebody cancels it.",
-            action: Action::Write(REMIND, Life::IsCancelled),
+            action: Action::Write(FEE, Life::IsCancelled),
         },
         Step {
             title: "A reservation that nobody answers",
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn requests_are_json_that_says_what_the_script_says() {
-        for request in [SAGA, MODEL, ROUTING, TYPO, CHARGE, REFUND, REMIND, RESERVE] {
+        for request in [SAGA, MODEL, ROUTING, TYPO, CHARGE, REFUND, FEE, RESERVE] {
             let json: Value = serde_json::from_str(request.json).unwrap();
             assert_eq!(json["target"], request.target);
             assert_eq!(json["payload"]["operation"], request.operation);
@@ -243,7 +243,7 @@ mod tests {
             let json: Value = serde_json::from_str(request.json).unwrap();
             json["lifecycle"][name].as_f64().unwrap()
         };
-        assert!(millis(REMIND, "delay") < millis(RESERVE, "ttl"));
+        assert!(millis(FEE, "delay") < millis(RESERVE, "ttl"));
     }
 
     #[test]

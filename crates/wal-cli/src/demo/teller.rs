@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::script::{Action, Request, Step};
-use crate::paint::Tone;
+use crate::paint::{Paint, Tone};
 use crate::problem::Problem;
 use crate::screen::{Format, Screen, Table};
 
@@ -77,6 +77,11 @@ impl<'a> Teller<'a> {
     /// A teller on this screen.
     pub fn new(screen: &'a Screen) -> Teller<'a> {
         Teller { screen, step: None }
+    }
+
+    /// The brush for what is told.
+    pub fn paint(&self) -> Paint {
+        self.screen.out
     }
 
     /// A line outside of any step.
@@ -274,7 +279,6 @@ pub fn millis(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::paint::Paint;
 
     const LOG_ID: &str = "wal_canonical_model_20261124T100000000Z_0191d1a4-0000-5000-8000-000000000000";
 
