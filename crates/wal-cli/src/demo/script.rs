@@ -123,7 +123,7 @@ const CHARGE: Request = Request {
     key: "order_7",
     json: r#"{"namespace": "payments", "target": "payment_queue",
  "payload": {"operation": "charge_card", "order_id": 7},
- "lifecycle": {"retry_count": 3, "delay": 0.3, "backoff": "exponential"}}"#,
+ "lifecycle": {"retry_count": 3, "delay": 0.3}}"#,
 };
 
 const REFUND: Request = Request {
@@ -201,7 +201,7 @@ pub fn steps() -> Vec<Step> {
         },
         Step {
             title: "A reservation that nobody answers",
-            remark: "It has 1.5 s to live, and its consumer is asleep: it expires, and that is told.",
+            remark: "It has 1.5 s to live and its consumer is asleep: it expires, on the record.",
             action: Action::Write(RESERVE, Life::Expires),
         },
     ]
