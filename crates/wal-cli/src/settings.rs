@@ -114,7 +114,7 @@ pub fn gateway_url(settings: &Settings) -> Result<String, Problem> {
 /// Why there is no connection, and what to do about it.
 pub fn no_connection(error: &ConnectError) -> Problem {
     let (exit, code, hint) = match error {
-        ConnectError::TopicMissing(_) => (
+        ConnectError::TopicMissing(_) | ConnectError::PartitionMissing { .. } => (
             Exit::Failed,
             "WAL_TOPIC_MISSING",
             "`wal topics apply` makes the log's topics; see --bootstrap for the cluster",

@@ -20,7 +20,7 @@ use crate::name::Topic;
 use crate::record::{self, Header, InRecord, OutRecord};
 use crate::seal::{Broken, Keyring};
 use crate::status::{Event, Failure, Outcome};
-use crate::wire::{self, AnswerJson};
+use crate::wire::{self, AnswerJson, AnswerStatusJson};
 
 /// The longest result that is kept, in bytes of JSON; of a longer one the beginning is kept, as a string.
 pub const RESULT_LEN: usize = 16 * 1024;
@@ -122,14 +122,21 @@ impl Completed {
         if value.is_empty() {
             return Err(NotAnAnswer::Unreadable("it is empty".to_owned()));
         }
-        let unreadable = |error: serde_json::Error| NotAnAnswer::Unreadable(error.to_string());
-        let answer: AnswerJson<'_> = serde_json::from_slice(value).map_err(unreadable)?;
-        match &*answer.status {
-            "completed" => Ok(Completed { echo, result: answer.result.map(kept_result) }),
-            "failed" | "retrying" | "pending" => Err(NotAnAnswer::Misplaced(
-                "from a consumer only `completed` is taken here; a failure belongs on the failures topic",
-            )),
-            _ => Err(NotAnAnswer::Unreadable("its status is not `completed`".to_owned())),
+        let why = match serde_json::from_slice::<AnswerJson<'_>>(value) {
+            Ok(answer) if answer.status == "completed" => {
+                return Ok(Completed { echo, result: answer.result.map(kept_result) });
+            }
+            Ok(_) => "its status is not `completed`".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        // A failure is known by its status, whatever stands beside it.
+        match serde_json::from_slice::<AnswerStatusJson<'_>>(value) {
+            Ok(AnswerStatusJson { status }) if ["failed", "retrying", "pending"].contains(&&*status) => {
+                Err(NotAnAnswer::Misplaced(
+                    "from a consumer only `completed` is taken here; a failure belongs on the failures topic",
+                ))
+            }
+            Ok(_) | Err(_) => Err(NotAnAnswer::Unreadable(why)),
         }
     }
 
@@ -360,7 +367,9 @@ mod tests {
             Completed::decode(&record, &keyring()).map(|completed| completed.result).map_err(|why| why.refusal().code)
         };
         assert_eq!(with(r#"{"status": "completed"}"#), Ok(None));
-        assert_eq!(with(r#"{"status": "failed"}"#), Err(Code::AnswerMisplaced));
+        for failed in [r#"{"status": "failed"}"#, r#"{"status": "failed", "error": "it was down"}"#] {
+            assert_eq!(with(failed), Err(Code::AnswerMisplaced), "{failed}");
+        }
         for value in ["", "completed", "{}", r#"{"status": "done"}"#, r#"{"status": "completed", "version": 2}"#, "[]"]
         {
             assert_eq!(with(value), Err(Code::AnswerInvalid), "{value}");

@@ -375,6 +375,13 @@ pub(crate) struct StatusJson<'a> {
     pub error: Option<Cow<'a, str>>,
 }
 
+/// The status of an answer that has other fields than it should, so that it is refused for what it is.
+#[derive(Debug, Deserialize)]
+pub(crate) struct AnswerStatusJson<'a> {
+    #[serde(borrow)]
+    pub status: Cow<'a, str>,
+}
+
 /// A consumer's answer on `wal.acks`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -33,7 +33,7 @@ const QUESTIONS: usize = 4;
 const TOMBSTONES: usize = 1000;
 
 /// Who reads back what was decided.
-pub(crate) trait Past: Send + Sync + 'static {
+pub trait Past: Send + Sync + 'static {
     /// Calls `each` with every record of the stretches; those of one partition in order.
     fn read(
         &self,

@@ -29,6 +29,8 @@ mod release;
 #[cfg(test)]
 mod samples;
 mod service;
+#[cfg(feature = "testing")]
+pub mod testing;
 #[cfg(test)]
 mod tests;
 

@@ -85,6 +85,17 @@ impl<C: ConsumerContext + 'static> Opening<C> {
         Arc::from(self.consumer.client().fetch_cluster_id(self.left()).unwrap_or_default())
     }
 
+    /// Assigns one partition, read from the end as it is now.
+    pub(crate) fn assign_end_of(&self, topic: &Topic, partition: i32) -> Result<(), ConnectError> {
+        let count = self.partitions(topic)?;
+        if !(0..count).contains(&partition) {
+            return Err(ConnectError::PartitionMissing { topic: topic.clone(), partition, count });
+        }
+        let mut list = TopicPartitionList::new();
+        list.add_partition(topic.as_str(), partition);
+        self.assign_from(list, Place::End)
+    }
+
     /// Assigns all partitions of the topics. With [`Place::End`], what is written after this returns will be read: the end is asked
     /// for here, since librdkafka would do so at some later moment.
     pub(crate) fn assign(&self, topics: &[Topic], place: Place) -> Result<(), ConnectError> {
@@ -94,6 +105,10 @@ impl<C: ConsumerContext + 'static> Opening<C> {
                 all.add_partition(topic.as_str(), partition);
             }
         }
+        self.assign_from(all, place)
+    }
+
+    fn assign_from(&self, mut all: TopicPartitionList, place: Place) -> Result<(), ConnectError> {
         let begin = match place {
             Place::Beginning => Offset::Beginning,
             Place::End => Offset::End,

@@ -61,6 +61,19 @@ impl WriteRequest {
         Ok(WriteRequest::new(namespace, serde_json::value::to_raw_value(payload)?))
     }
 
+    /// The same with a request id, if it has neither that nor an idempotency key: it can then be asked for, and sent again.
+    #[must_use]
+    pub fn identified(mut self) -> WriteRequest {
+        if !self.is_identified() {
+            self.request_id = Some(new_request_id());
+        }
+        self
+    }
+
+    pub(crate) fn is_identified(&self) -> bool {
+        self.request_id.is_some() || self.idempotency_key.is_some()
+    }
+
     /// The lane the request takes.
     pub(crate) fn priority(&self) -> Priority {
         self.lifecycle.priority.unwrap_or(Priority::Normal)
@@ -157,6 +170,19 @@ impl BatchRequest {
         }
     }
 
+    /// The same with a request id, if it has neither that nor an idempotency key: it can then be asked for, and sent again.
+    #[must_use]
+    pub fn identified(mut self) -> BatchRequest {
+        if !self.is_identified() {
+            self.request_id = Some(new_request_id());
+        }
+        self
+    }
+
+    pub(crate) fn is_identified(&self) -> bool {
+        self.request_id.is_some() || self.idempotency_key.is_some()
+    }
+
     /// The value of the record. Sending the same again needs the same `request_id`.
     pub(crate) fn to_json(&self, request_id: &Id) -> Result<Vec<u8>, serde_json::Error> {
         let request = PlainRequest {
@@ -246,6 +272,16 @@ mod tests {
         let json = String::from_utf8(request.to_json(&id("r").unwrap()).unwrap()).unwrap();
         assert_eq!(json, r#"{"namespace":"orders","payload":{"a":1},"request_id":"r"}"#);
         assert_eq!(request.priority(), Priority::Normal);
+    }
+
+    #[test]
+    fn an_identity_is_made_up_once_and_never_replaced() {
+        let request =
+            WriteRequest::of(Namespace::parse("orders").unwrap(), &serde_json::json!({})).unwrap().identified();
+        assert!(request.request_id.is_some());
+        assert_eq!(request.clone().identified().request_id, request.request_id);
+        let keyed = BatchRequest { idempotency_key: id("k"), ..BatchRequest::new(Vec::new()) };
+        assert_eq!(keyed.identified().request_id, None);
     }
 
     #[test]

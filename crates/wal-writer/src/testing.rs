@@ -1,16 +1,52 @@
-//! For benchmarks: admission without brokers.
+//! For benchmarks and simulations: admission without brokers, and the writer's hand without Kafka around it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use wal_model::delay::Waits;
 use wal_model::entry::{Answers, Entry};
 use wal_model::lifecycle::Seconds;
 use wal_model::record::InRecord;
 use wal_model::request;
+use wal_model::seal::Keyring;
 use wal_model::topics::Topics;
-use wal_model::{Code, Lifecycle, Refusal};
+use wal_model::{Clock, Code, Lifecycle, Refusal};
+use wal_runtime::batch_loop::Handler;
+use wal_runtime::brokers::Brokers;
 use wal_runtime::config::Policy;
+use wal_store::Patient;
 
 use crate::admit::{self, Wish};
+use crate::config::Config;
+use crate::writer::Writer;
+
+/// What the writer's hand is made of.
+pub struct Hand<B> {
+    /// Where entries are kept.
+    pub store: Patient,
+    /// Who answers about topics.
+    pub brokers: B,
+    /// Its clock.
+    pub clock: Arc<dyn Clock>,
+    /// The keys.
+    pub keyring: Keyring,
+    /// What holds where requests say nothing.
+    pub policy: Policy,
+    /// The log's topics.
+    pub topics: Topics,
+    /// The waits that there are topics for.
+    pub waits: Waits,
+    /// Its settings.
+    pub config: Config,
+}
+
+impl<B: Brokers> Hand<B> {
+    /// The hand on the ingress topics.
+    pub fn writer(self, group: &str) -> impl Handler + use<B> {
+        let Hand { store, brokers, clock, keyring, policy, topics, waits, config } = self;
+        Writer { store, brokers, clock, keyring, policy, topics, waits, group: group.to_owned(), config }
+    }
+}
 
 /// The entry that a record asks for under the specification's defaults.
 pub fn entry(record: &InRecord) -> Result<Entry, Refusal> {

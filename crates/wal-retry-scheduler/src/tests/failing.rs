@@ -190,7 +190,8 @@ async fn a_failure_elsewhere_is_moved_to_the_partition_its_log_id_names() {
 #[tokio::test]
 async fn what_is_no_failure_of_ours_is_refused_and_harms_no_neighbour() {
     let bench = bench();
-    let spoil: [(&str, fn(&mut InRecord)); 5] = [
+    type Spoil = fn(&mut InRecord);
+    let spoil: [(&str, Spoil); 5] = [
         ("WAL_ANSWER_INVALID", |record| record.headers.clear()),
         ("WAL_ANSWER_INVALID", |record| record.value = None),
         ("WAL_SEAL_INVALID", |record| record.headers.push(Header::new(wire::CE_WALATTEMPT, "2"))),

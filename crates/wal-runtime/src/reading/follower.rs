@@ -20,8 +20,10 @@ use crate::config::Kafka;
 use crate::kafka::{self, Context};
 use wal_kafka::native;
 
-/// How soon partitions that were added are noticed: as soon as clients notice them.
-const LOOK_FOR_PARTITIONS: Duration = Duration::from_secs(30);
+/// The setting that says how soon clients notice partitions that were added, and so does this one, ...
+const LOOK_FOR_PARTITIONS: &str = "topic.metadata.refresh.interval.ms";
+/// ... and what it is where it says nothing that can be read.
+const METADATA_AGE: Duration = Duration::from_secs(30);
 /// How long a topic that cannot be followed is left alone.
 const AGAIN: Duration = Duration::from_millis(500);
 /// How long a stop waits for the client to close; librdkafka can hang there when a broker is gone.
@@ -141,6 +143,8 @@ impl Following {
             Err(error) => return Ended::Failed(error.to_string()),
         };
         let mut copier = Copier::new(kafka::cluster_id(&consumer, ANSWER_TIMEOUT));
+        let look_every = self.config.get(LOOK_FOR_PARTITIONS).and_then(|millis| millis.parse().ok());
+        let look_every = look_every.map_or(METADATA_AGE, Duration::from_millis);
         let mut looked = Instant::now();
         while !self.is_stopping.load(Ordering::Acquire) {
             match consumer.poll(POLL) {
@@ -156,7 +160,7 @@ impl Following {
                 Some(Err(error)) => debug!(topic = %self.topic, %error, "waiting for the brokers"),
                 None => {}
             }
-            if looked.elapsed() >= LOOK_FOR_PARTITIONS {
+            if looked.elapsed() >= look_every {
                 looked = Instant::now();
                 count = match self.add_partitions(&consumer, count) {
                     Ok(count) => count,

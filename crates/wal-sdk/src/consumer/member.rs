@@ -195,7 +195,8 @@ impl Member {
                 // A record that came between the assignment and the split of its queue: its partition is read again from there.
                 Some(Ok(message)) => {
                     let partition = (message.topic().to_owned(), message.partition());
-                    self.seek(&partition.0, partition.1, message.offset())?;
+                    let sought = self.seek(&partition.0, partition.1, message.offset());
+                    sought.map_err(|error| Over(format!("go back to a record that came too early: {error}")))?;
                 }
                 Some(Err(error)) => match opening::verdict(&error) {
                     Verdict::Wait => tracing::debug!(%error, "deliveries wait for Kafka"),
@@ -281,11 +282,31 @@ impl Member {
     }
 
     /// Reads a partition from here on.
-    pub(super) fn read_from(&self, partition: &Partition, offset: i64) -> Result<(), Over> {
-        self.seek(partition.0.as_str(), partition.1, offset)?;
-        if let Some(queue) = self.queues.get(partition) {
-            queue.look_again();
+    pub(super) fn read_from(&mut self, partition: &Partition, offset: i64) -> Result<(), Over> {
+        match self.seek(partition.0.as_str(), partition.1, offset) {
+            Ok(()) => {
+                if let Some(queue) = self.queues.get(partition) {
+                    queue.look_again();
+                }
+                Ok(())
+            }
+            // librdkafka has stopped reading it, since there was nothing where it was to read, and takes no seek.
+            Err(_) => self.begin_again(partition, offset),
         }
+    }
+
+    /// Takes a partition out of what is assigned and puts it back at an offset.
+    fn begin_again(&mut self, partition: &Partition, offset: i64) -> Result<(), Over> {
+        let over = |error: KafkaError| Over(format!("read {}[{}] from {offset}: {error}", partition.0, partition.1));
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(partition.0.as_str(), partition.1, Offset::Offset(offset)).map_err(over)?;
+        self.queues.remove(partition);
+        self.consumer.incremental_unassign(&list).map_err(over)?;
+        self.consumer.incremental_assign(&list).map_err(over)?;
+        let wake = &self.consumer.context().wake;
+        let queue = SplitQueue::of(&self.consumer, partition, wake);
+        let queue = queue.ok_or_else(|| Over(format!("no queue for {}[{}]", partition.0, partition.1)))?;
+        self.queues.insert(partition.clone(), queue);
         Ok(())
     }
 
@@ -296,10 +317,8 @@ impl Member {
         self.epochs.of(partition).expect("assigned on the line before, by the only thread that does")
     }
 
-    /// No broker is asked, so it can hardly fail.
-    fn seek(&self, topic: &str, partition: i32, offset: i64) -> Result<(), Over> {
-        let sought = self.consumer.seek(topic, partition, Offset::Offset(offset), ANSWER_TIMEOUT);
-        sought.map_err(|error| Over(format!("seek to {topic}[{partition}]@{offset}: {error}")))
+    fn seek(&self, topic: &str, partition: i32, offset: i64) -> Result<(), KafkaError> {
+        self.consumer.seek(topic, partition, Offset::Offset(offset), ANSWER_TIMEOUT)
     }
 
     /// Leaves the group. Blocks until the client is closed.
