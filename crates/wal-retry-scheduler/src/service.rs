@@ -46,6 +46,7 @@ pub struct Service {
     topics: TopicSettings,
     keyring: Keyring,
     metrics: Metrics,
+    when_caught_up: Box<dyn FnOnce() + Send>,
     leniency: Leniency,
 }
 
@@ -58,6 +59,7 @@ impl Service {
             topics: TopicSettings::read(settings)?,
             keyring: Seal::read(settings)?.keyring,
             metrics: Metrics::new(),
+            when_caught_up: Box::new(|| {}),
             leniency: Leniency::None,
         })
     }
@@ -73,6 +75,13 @@ impl Service {
     #[must_use]
     pub fn counting(mut self, metrics: Metrics) -> Service {
         self.metrics = metrics;
+        self
+    }
+
+    /// Calls `tell` when all cancels are known: before that nothing is decided or released.
+    #[must_use]
+    pub fn when_caught_up(mut self, tell: impl FnOnce() + Send + 'static) -> Service {
+        self.when_caught_up = Box::new(tell);
         self
     }
 
@@ -104,10 +113,17 @@ impl Service {
                 () = stop.triggered() => {}
             }
         };
-        let (decided, released, ()) = tokio::join!(
+        let caught_up = async {
+            tokio::select! {
+                () = tools.cancels.caught_up() => (self.when_caught_up)(),
+                () = stop.triggered() => {}
+            }
+        };
+        let (decided, released, (), ()) = tokio::join!(
             and_stop(batch_loop::run(of_failures, failures, observers.failures, stop.triggered()), &stop),
             and_stop(batch_loop::run(of_delays, releases, observers.delays, stop.triggered()), &stop),
             asked,
+            caught_up,
         );
         if let Some(cancels) = Arc::into_inner(tools).and_then(|tools| Arc::into_inner(tools.cancels)) {
             cancels.stop().await;
@@ -198,7 +214,9 @@ async fn and_stop<T>(run: impl Future<Output = T>, stop: &Shutdown) -> T {
 /// The scheduler as a process of its own.
 pub async fn main(file: Option<&Path>) -> Result<(), Error> {
     let process = Process::start(file).await?;
+    let cancels = process.condition("cancels", "the cancels have not been read to their end yet");
     let service = Service::new(&process.settings)?.counting(process.metrics.clone());
+    let service = service.when_caught_up(move || cancels.met());
     let observers = Observers {
         failures: process.observer("wal-retry-scheduler"),
         delays: process.observer_of("wal-retry-scheduler-delays"),
