@@ -15,3 +15,4 @@ mod status;
 mod stored;
 mod support;
 mod topics;
+mod transactions;
