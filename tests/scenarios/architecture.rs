@@ -7,21 +7,48 @@ use std::process::Command;
 use serde_json::Value;
 
 /// What each package may depend on within the workspace. A new arrow needs a conversation, then a line here.
-const ARROWS: [(&str, &[&str]); 8] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("wal-model", &[]),
     ("wal-store", &["wal-model"]),
-    ("wal-runtime", &["wal-model"]),
-    ("wal-sdk", &["wal-model"]),
+    ("wal-kafka", &["wal-model"]),
+    ("wal-runtime", &["wal-kafka", "wal-model"]),
+    ("wal-sdk", &["wal-kafka", "wal-model"]),
     ("wal-writer", &["wal-model", "wal-store", "wal-runtime"]),
+    ("wal-retry-scheduler", &["wal-model", "wal-runtime"]),
+    ("wal-status", &["wal-model", "wal-store", "wal-runtime"]),
     ("wal-gateway", &["wal-model", "wal-store", "wal-runtime"]),
-    ("wal-cli", &["wal-model", "wal-store", "wal-runtime", "wal-sdk", "wal-writer", "wal-gateway"]),
-    ("wal-tests", &["wal-model", "wal-store", "wal-runtime", "wal-sdk", "wal-writer", "wal-gateway"]),
+    (
+        "wal-cli",
+        &[
+            "wal-model",
+            "wal-store",
+            "wal-runtime",
+            "wal-sdk",
+            "wal-writer",
+            "wal-retry-scheduler",
+            "wal-status",
+            "wal-gateway",
+        ],
+    ),
+    (
+        "wal-tests",
+        &[
+            "wal-model",
+            "wal-store",
+            "wal-runtime",
+            "wal-sdk",
+            "wal-writer",
+            "wal-retry-scheduler",
+            "wal-status",
+            "wal-gateway",
+        ],
+    ),
 ];
 
 /// Who alone may use a library, and why it is worth a rule.
 const KEPT: [(&str, &[&str]); 7] = [
-    ("rdkafka", &["wal-runtime", "wal-sdk", "wal-tests"]),
-    ("rdkafka-sys", &["wal-runtime", "wal-sdk"]),
+    ("rdkafka", &["wal-kafka", "wal-runtime", "wal-sdk", "wal-tests"]),
+    ("rdkafka-sys", &["wal-kafka"]),
     ("redb", &["wal-store"]),
     ("arangors", &["wal-store"]),
     ("tansu-broker", &["wal-cli"]),

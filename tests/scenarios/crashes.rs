@@ -90,7 +90,7 @@ fn another_instance_waits_out_the_transaction_of_the_one_that_died() {
 }
 
 #[track_caller]
-fn expect_died_at(writer: &Process, point: &str) {
+pub fn expect_died_at(writer: &Process, point: &str) {
     let status = writer.wait(LATER);
     let said = format!("failpoint {point} reached");
     let has_said = writer.lines().iter().any(|line| line.text.contains(&said));

@@ -1,20 +1,14 @@
 //! What is stored is never refused: a writer dies between storing and publishing, and the world changes before its records are read
 //! again.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
-use bytes::Bytes;
 use serde_json::Value;
 use wal_model::ack::Ack;
-use wal_model::record::{Header, InRecord};
-use wal_model::seal::Keyring;
 use wal_model::status::{Outcome, Reason};
-use wal_model::{Clock, Entry, SystemClock, Timestamp, Topic};
+use wal_model::{Clock, Entry, SystemClock, Timestamp};
 use wal_tests::clients::{create_topic, delete_topic};
 use wal_tests::{Kafka, Message, Process, Record, wait_until};
 
-use crate::support::log::SECRET;
+use crate::support::records::{as_read, keyring};
 use crate::support::{Log, SOON};
 
 /// One partition, so that one batch holds all that a scenario sends.
@@ -286,28 +280,4 @@ fn expect_failed(log: &Log, entry: &Entry, reason: Reason, code: &str, dead_lett
     assert_eq!(letter.header("ce_waltarget").as_deref(), Some(entry.target.as_str()));
     // It was never delivered, so nobody may answer it.
     assert_eq!(letter.header("ce_walseal"), None);
-}
-
-fn keyring() -> Keyring {
-    let secrets = BTreeMap::from([("k1".to_owned(), SECRET.to_vec())]);
-    Keyring::new("k1", &secrets).expect("the secret is long enough")
-}
-
-/// A record as our own code reads it.
-fn as_read(record: &Record) -> InRecord {
-    let bytes = |bytes: &Vec<u8>| Bytes::from(bytes.clone());
-    InRecord {
-        cluster: Arc::from("scenario"),
-        topic: Topic::parse(&record.topic).expect("a topic"),
-        partition: record.partition,
-        offset: record.offset,
-        time: Timestamp::from_millis(record.timestamp),
-        key: record.key.as_ref().map(bytes),
-        value: record.value.as_ref().map(bytes),
-        headers: record
-            .headers
-            .iter()
-            .map(|(name, value)| Header { name: Bytes::from(name.clone()), value: value.as_ref().map(bytes) })
-            .collect(),
-    }
 }

@@ -9,6 +9,9 @@
 pub mod load;
 pub mod log;
 pub mod outcome;
+pub mod records;
+pub mod retrying;
+pub mod target;
 pub mod turns;
 
 use std::time::Duration;
@@ -16,6 +19,8 @@ use std::time::Duration;
 pub use load::Load;
 pub use log::Log;
 pub use outcome::Outcome;
+pub use retrying::Retrying;
+pub use target::Target;
 
 /// What a busy machine may take for anything that usually takes a second.
 pub const SOON: Duration = Duration::from_secs(60);

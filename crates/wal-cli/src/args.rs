@@ -1,5 +1,7 @@
 //! The command line.
 
+mod act;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,14 +13,17 @@ use crate::moment::Moment;
 use crate::paint::When;
 use crate::screen::Format;
 
+pub use act::{Cancel, Complete, Fail, Rescue, Retry, Stuck, Unfinished};
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
   1  failed, or everything was refused
   2  the command line or the configuration makes no sense
   3  partial: some requests were refused
-  4  unknown: no receipt came in time; send the same request again to be sure
+  4  unknown: no receipt or answer came in time; the same again is harmless, and makes sure
   5  not found
+  6  too late: the entry is finished, or the attempt is answered already
 
 Results go to standard output, everything else to standard error. With `-o json` every
 result is one line of JSON, with field names that stay.
@@ -82,9 +87,9 @@ pub struct Global {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// See the whole story in one process: requests, receipts, deliveries, a repeat, a refusal
+    /// See the whole story in one process: requests, receipts, deliveries, retries, a cancel, an expiry
     Demo(Demo),
-    /// Run the whole log on this machine: broker, store, writer, gateway
+    /// Run the whole log on this machine: broker, store, services, gateway
     Dev(Dev),
     /// Write an entry, or a file of requests, and wait for the receipts
     Write(Box<Write>),
@@ -93,6 +98,18 @@ pub enum Command {
     /// Look up entries
     #[command(subcommand)]
     Entry(Entry),
+    /// List what was delivered and is unanswered for long
+    Stuck(Stuck),
+    /// Answer for a consumer: the attempt under way is done
+    Complete(Complete),
+    /// Answer for a consumer: the attempt under way has failed
+    Fail(Fail),
+    /// Have the next attempt made at once, instead of waiting for an answer to the one under way
+    Retry(Retry),
+    /// Have an entry not delivered any more
+    Cancel(Cancel),
+    /// Deliver again, from the store, what a topic has lost; shows first what it would do
+    Rescue(Rescue),
     /// Plan, make and check the topics of the log
     #[command(subcommand)]
     Topics(Topics),
@@ -366,7 +383,7 @@ mod tests {
     #[test]
     fn help_names_the_exit_codes() {
         let help = Cli::command().render_long_help().to_string();
-        for line in ["0  done", "3  partial", "4  unknown", "5  not found"] {
+        for line in ["0  done", "3  partial", "4  unknown", "5  not found", "6  too late"] {
             assert!(help.contains(line), "{help}");
         }
     }

@@ -4,10 +4,11 @@ use serde_json::value::RawValue;
 use wal_model::{Clock, LogId, SystemClock, Timestamp};
 
 use crate::args;
-use crate::card::{self, EntryJson};
+use crate::card;
+use crate::entry_json::EntryJson;
 use crate::gateway::Gateway;
 use crate::json_text;
-use crate::moment::{Moment, age};
+use crate::moment::age;
 use crate::paint::Tone;
 use crate::problem::{Exit, Problem};
 use crate::screen::{Format, Screen, Table};
@@ -95,12 +96,7 @@ fn not_found(show: &args::Show) -> Problem {
 
 async fn list_entries(screen: &Screen, gateway: &Gateway, list: &args::List) -> Result<Exit, Problem> {
     let now = SystemClock.now();
-    // A list "to now" is meant to hold what was written just now; the range ends before `to`.
-    let to = match list.to {
-        Moment::Now => now.saturating_add(std::time::Duration::from_secs(1)),
-        to => to.resolve(now),
-    };
-    let (from, to) = (list.from.resolve(now).to_string(), to.to_string());
+    let (from, to) = (list.from.resolve(now).to_string(), list.to.resolve_end(now).to_string());
     let mut listing = Listing::new(screen, now);
     let mut token: Option<String> = None;
     loop {

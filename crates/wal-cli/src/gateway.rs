@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http::header::CONTENT_TYPE;
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use url::Url;
 use wal_model::{Code, LogId, Tenant};
@@ -17,14 +19,18 @@ use crate::problem::{Exit, Problem};
 
 /// Longer than the gateway itself lets an answer take.
 const TIMEOUT: Duration = Duration::from_secs(15);
+/// The same where something is to be done: the gateway waits for the brokers.
+const POST_TIMEOUT: Duration = Duration::from_secs(60);
 /// Far more than a page of the gateway; what is larger comes from something else.
 const ANSWER_BYTES: usize = 64 * 1024 * 1024;
+
+const HARMLESS: &str = "the same again: doing it twice does no harm";
 
 /// A gateway to ask. (Not `reqwest`: the embedded broker's libraries switch on its TLS without giving it a provider, and it panics.)
 #[derive(Clone, Debug)]
 pub struct Gateway {
     base: Url,
-    http: Client<HttpConnector, Empty<Bytes>>,
+    http: Client<HttpConnector, Full<Bytes>>,
 }
 
 /// Some entries, each as it was sent, and where the next ones begin.
@@ -68,28 +74,67 @@ impl Gateway {
         Ok(page.unwrap_or(Page { entries: Vec::new(), next_page_token: None }))
     }
 
-    async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<Option<T>, Problem> {
+    /// Asks for something to be done.
+    pub async fn post<T: DeserializeOwned>(&self, path: &str, told: &impl Serialize) -> Result<T, Problem> {
+        let body = serde_json::to_vec(told).map_err(|error| Problem::of(Exit::Failed, "WAL_FAILED", &error))?;
+        let request = Request::post(self.uri(path, &[])).header(CONTENT_TYPE, "application/json");
+        let (status, body) = self.answer(request, Full::from(body), POST_TIMEOUT).await?;
+        if status.is_success() { self.read(&body) } else { Err(self.problem(status, &body)) }
+    }
+
+    /// Asks; `None` where there is no such entry.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<Option<T>, Problem> {
+        let (status, body) = self.answer(Request::get(self.uri(path, query)), Full::default(), TIMEOUT).await?;
+        if status.is_success() {
+            return self.read(&body).map(Some);
+        }
+        match self.problem(status, &body) {
+            problem if problem.exit() == Exit::NotFound => Ok(None),
+            problem => Err(problem),
+        }
+    }
+
+    fn uri(&self, path: &str, query: &[(&str, &str)]) -> String {
         let mut url = self.base.clone();
         url.set_path(path);
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        let uri = url.as_str().parse().map_err(|error| Problem::of(Exit::Failed, "WAL_FAILED", &error))?;
+        url.into()
+    }
+
+    async fn answer(
+        &self,
+        request: http::request::Builder,
+        body: Full<Bytes>,
+        limit: Duration,
+    ) -> Result<(StatusCode, Bytes), Problem> {
+        let request = request.body(body).map_err(|error| Problem::of(Exit::Failed, "WAL_FAILED", &error))?;
+        let is_question = request.method() == Method::GET;
+        let cut_off = |error: &(dyn std::error::Error + 'static)| match is_question {
+            true => self.unreachable(error),
+            false => self.unknown(error),
+        };
         let answer = async {
-            let response = self.http.get(uri).await.map_err(|error| self.unreachable(&error))?;
+            let response = self.http.request(request).await.map_err(|error| match error.is_connect() {
+                true => self.unreachable(&error),
+                false => cut_off(&error),
+            })?;
             let status = response.status();
             let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await;
-            Ok((status, body.map_err(|error| self.unreachable(&*error))?.to_bytes()))
+            Ok((status, body.map_err(|error| cut_off(&*error))?.to_bytes()))
         };
-        let answer = tokio::time::timeout(TIMEOUT, answer).await;
-        let (status, body) = answer.unwrap_or_else(|elapsed| Err(self.unreachable(&elapsed)))?;
-        if status.is_success() {
-            return serde_json::from_slice(&body).map(Some).map_err(|error| self.not_a_gateway(&error.to_string()));
-        }
-        match serde_json::from_slice::<ProblemDetails>(&body) {
-            Ok(details) if details.code == Code::EntryNotFound.as_str() => Ok(None),
-            Ok(details) => Err(refused(details)),
-            Err(_) => Err(self.not_a_gateway(&format!("it answered {status}"))),
+        tokio::time::timeout(limit, answer).await.unwrap_or_else(|elapsed| Err(cut_off(&elapsed)))
+    }
+
+    fn read<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, Problem> {
+        serde_json::from_slice(body).map_err(|error| self.not_a_gateway(&error.to_string()))
+    }
+
+    fn problem(&self, status: StatusCode, body: &[u8]) -> Problem {
+        match serde_json::from_slice::<ProblemDetails>(body) {
+            Ok(details) => refused(details),
+            Err(_) => self.not_a_gateway(&format!("it answered {status}")),
         }
     }
 
@@ -104,6 +149,13 @@ impl Gateway {
         Problem::new(Exit::Failed, "WAL_GATEWAY_UNREACHABLE", what).because(error.source().unwrap_or(error)).hint(hint)
     }
 
+    /// It was asked to do something and was not heard of again.
+    fn unknown(&self, error: &(dyn std::error::Error + 'static)) -> Problem {
+        let what = format!("hear from the gateway at {} whether it is done", self.place());
+        let problem = Problem::new(Exit::Unknown, Code::OutcomeUnknown.as_str(), what);
+        problem.because(error.source().unwrap_or(error)).hint(HARMLESS)
+    }
+
     fn not_a_gateway(&self, why: &str) -> Problem {
         let what = format!("understand what answers at {}: {why}", self.place());
         Problem::new(Exit::Failed, "WAL_GATEWAY_UNREACHABLE", what).hint("is that the gateway? See --gateway")
@@ -113,11 +165,22 @@ impl Gateway {
 fn refused(details: ProblemDetails) -> Problem {
     let code = Code::parse(&details.code);
     let exit = match code {
-        Some(Code::QueryInvalid | Code::IdInvalid) => Exit::Usage,
+        Some(Code::QueryInvalid | Code::IdInvalid | Code::InvalidRequest | Code::InvalidJson) => Exit::Usage,
+        Some(Code::EntryNotFound) => Exit::NotFound,
+        Some(Code::EntryFinished | Code::AttemptAnswered) => Exit::TooLate,
+        Some(Code::OutcomeUnknown) => Exit::Unknown,
         _ => Exit::Failed,
     };
-    let problem = Problem::new(exit, details.code, format!("get an answer: {}", details.detail));
-    if code.is_some_and(Code::is_retryable) { problem.hint("the same again, a little later") } else { problem }
+    let problem = Problem::new(exit, details.code, format!("get it done by the gateway: {}", details.detail));
+    match code {
+        Some(Code::EntryNotFound) => problem.hint("not found means not yet: ask again, if it was written just now"),
+        Some(Code::EntryFinished | Code::AttemptAnswered | Code::AttemptNotDue | Code::AttemptInvalid) => {
+            problem.hint("`wal entry show LOG_ID` draws what happened to it and what comes next")
+        }
+        Some(Code::OutcomeUnknown) => problem.hint(HARMLESS),
+        Some(code) if code.is_retryable() => problem.hint("the same again, a little later"),
+        Some(_) | None => problem,
+    }
 }
 
 #[cfg(test)]

@@ -1,15 +1,17 @@
-//! The operator's and the newcomer's hand: `wal` writes and tails through Kafka and reads through the gateway.
+//! The operator's and the newcomer's hand: `wal` writes and tails through Kafka; it reads, answers and rescues through the gateway.
 //!
 //! Owns: the command line, how results and problems are shown, and `wal dev` and `wal demo`, which run everything in one process.
 //! Refuses: to open a store that services use (only `dev` and `demo` open one, their own), and to decide anything a service decides.
 //!
 //! ```text
 //!   args ─▶ write, tail ──▶ Kafka (wal-sdk)          results ─▶ standard output, a table or JSON lines
-//!           entry ────────▶ gateway (HTTP)           the rest ▶ standard error
+//!           entry, stuck ─▶ gateway (HTTP)           the rest ▶ standard error
+//!           complete, fail, retry, cancel, rescue ─▶ gateway
 //!           topics ───────▶ Kafka (wal-runtime)
 //!           dev, demo ────▶ stack: broker + store + writer + gateway
 //! ```
 
+mod act;
 mod args;
 #[cfg(feature = "embedded-broker")]
 pub mod broker;
@@ -21,15 +23,18 @@ mod demo;
 mod demo;
 mod dev;
 mod entry;
+mod entry_json;
 mod gateway;
 mod json_text;
 mod moment;
 mod paint;
 mod problem;
+mod rescue;
 mod screen;
 mod settings;
 mod stack;
 mod tail;
+mod timeline;
 mod topics;
 mod write;
 
@@ -72,12 +77,20 @@ async fn run(screen: &Screen, global: &args::Global, command: Command) -> Result
         Command::Write(write) => write::run(screen, &settings::of_command(global)?, *write).await,
         Command::Tail(tail) => tail::run(screen, &settings::of_command(global)?, tail).await,
         Command::Topics(topics) => topics::run(screen, &settings::of_command(global)?, topics).await,
-        Command::Entry(entry) => {
-            let url = match &global.gateway {
-                Some(url) => url.clone(),
-                None => settings::gateway_url(&settings::of_command(global)?)?,
-            };
-            entry::run(screen, &Gateway::at(&url)?, entry).await
-        }
+        Command::Entry(entry) => entry::run(screen, &gateway(global)?, entry).await,
+        Command::Stuck(stuck) => rescue::stuck(screen, &gateway(global)?, &stuck).await,
+        Command::Complete(complete) => act::complete(screen, &gateway(global)?, complete).await,
+        Command::Fail(fail) => act::fail(screen, &gateway(global)?, fail).await,
+        Command::Retry(retry) => act::retry(screen, &gateway(global)?, &retry).await,
+        Command::Cancel(cancel) => act::cancel(screen, &gateway(global)?, &cancel).await,
+        Command::Rescue(rescue) => rescue::rescue(screen, &gateway(global)?, &rescue).await,
+    }
+}
+
+/// The gateway that the command line names, or the settings.
+fn gateway(global: &args::Global) -> Result<Gateway, Problem> {
+    match &global.gateway {
+        Some(url) => Gateway::at(url),
+        None => Gateway::at(&settings::gateway_url(&settings::of_command(global)?)?),
     }
 }

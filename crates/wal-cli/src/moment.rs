@@ -35,6 +35,14 @@ impl Moment {
             Moment::At(at) => at,
         }
     }
+
+    /// The end that is meant, where a range ends before it: "to now" is meant to hold what was written just now.
+    pub fn resolve_end(self, now: Timestamp) -> Timestamp {
+        match self {
+            Moment::Now => now.saturating_add(Duration::from_secs(1)),
+            Moment::Ago(_) | Moment::At(_) => self.resolve(now),
+        }
+    }
 }
 
 impl FromStr for Moment {

@@ -19,10 +19,12 @@ pub enum Exit {
     Usage,
     /// Some of it done, some refused.
     Partial,
-    /// Nobody knows: no receipt came in time.
+    /// Nobody knows: no receipt or answer came in time.
     Unknown,
     /// What was asked for is not there.
     NotFound,
+    /// The entry is finished, or the attempt is answered already.
+    TooLate,
     /// Ctrl-C.
     Interrupted,
     /// Whoever read our output does not any more, such as `head`. That is no failure.
@@ -39,6 +41,7 @@ impl Exit {
             Exit::Partial => 3,
             Exit::Unknown => 4,
             Exit::NotFound => 5,
+            Exit::TooLate => 6,
             Exit::Interrupted => 130,
         }
     }

@@ -114,7 +114,7 @@ pub fn gateway_url(settings: &Settings) -> Result<String, Problem> {
 /// Why there is no connection, and what to do about it.
 pub fn no_connection(error: &ConnectError) -> Problem {
     let (exit, code, hint) = match error {
-        ConnectError::TopicMissing(_) => (
+        ConnectError::TopicMissing(_) | ConnectError::PartitionMissing { .. } => (
             Exit::Failed,
             "WAL_TOPIC_MISSING",
             "`wal topics apply` makes the log's topics; see --bootstrap for the cluster",
@@ -122,7 +122,7 @@ pub fn no_connection(error: &ConnectError) -> Problem {
         ConnectError::FixedOption(_) | ConnectError::Options(_) => {
             (Exit::Usage, "WAL_CONFIG_INVALID", "see [kafka.options] in config/default.toml")
         }
-        ConnectError::Unreachable { .. } | ConnectError::TimedOut(_) => {
+        ConnectError::Unreachable { .. } | ConnectError::TimedOut(_) | ConnectError::NoTransactions(_) => {
             (Exit::Failed, "WAL_BROKER_UNREACHABLE", START_OR_SAY)
         }
         ConnectError::Thread(_) | ConnectError::Ended => (Exit::Failed, "WAL_FAILED", "the same again; -v shows more"),

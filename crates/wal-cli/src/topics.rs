@@ -1,10 +1,13 @@
 //! `wal topics`: what the log's topics must be, what they are, and the steps between.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
+use wal_model::Topic;
 use wal_runtime::config::{Kafka, Settings, TopicSettings};
+use wal_runtime::offsets;
 use wal_runtime::offsets::Start;
 use wal_runtime::topics::{self, Deviation, Leniency, Planned, Step};
-use wal_runtime::{kafka, offsets};
 
 use crate::args;
 use crate::paint::Tone;
@@ -54,15 +57,22 @@ pub async fn make(settings: &Settings, leniency: Leniency) -> Result<(), Problem
     }
 }
 
-/// A process that died between making topics and giving our groups their place left no offset anywhere. On a broker that keeps both
-/// in one file that is the only way to lose them all, so that beginning at the start loses nothing.
+/// A process that died between making topics and giving our groups their place left a group without any offset; so does a group that
+/// is new in this version. On a broker that keeps topics and offsets in one file there is no other way to lose all of a group's, so
+/// that beginning at the start loses nothing.
 async fn finish_first_start(kafka: &Kafka, wanted: &TopicSettings) -> Result<(), Problem> {
-    let group = kafka::group(kafka, "writer");
-    let of_group = topics::wanted(kafka, wanted).into_iter().filter(|wanted| wanted.group.as_ref() == Some(&group));
-    let facts = offsets::gather(kafka, &group, of_group.map(|wanted| wanted.topic).collect()).await;
-    let facts = facts.map_err(|why| no_answer(kafka, why))?;
-    if facts.iter().all(|fact| fact.committed.is_none()) {
-        topics::adopt(kafka, wanted).await.map_err(|error| failed(kafka, &error))?;
+    let mut by_group: BTreeMap<String, Vec<Topic>> = BTreeMap::new();
+    for wanted in topics::wanted(kafka, wanted) {
+        if let Some(group) = wanted.group {
+            by_group.entry(group).or_default().push(wanted.topic);
+        }
+    }
+    for (group, topics) in by_group {
+        let facts = offsets::gather(kafka, &group, topics).await.map_err(|why| no_answer(kafka, why))?;
+        if facts.iter().all(|fact| fact.committed.is_none()) {
+            topics::adopt(kafka, wanted).await.map_err(|error| failed(kafka, &error))?;
+            break;
+        }
     }
     Ok(())
 }

@@ -71,7 +71,8 @@ impl Requests {
                 Ok(Requests::Lines(Lines::open(file).await?, topic))
             }
             (None, Some(namespace)) => {
-                let mut request = WriteRequest::new(namespace.clone(), payload(&write.payload).await?);
+                let payload = json_argument("--payload", &write.payload).await?;
+                let mut request = WriteRequest::new(namespace.clone(), payload);
                 request.target = write.target.clone();
                 request.lifecycle = Requested {
                     retry_count: write.retry_count,
@@ -93,17 +94,18 @@ impl Requests {
     }
 }
 
-/// A payload given as JSON, as `@file`, or on standard input.
-async fn payload(given: &str) -> Result<Box<RawValue>, Problem> {
+/// What an option gives as JSON, as `@file`, or on standard input.
+pub async fn json_argument(option: &str, given: &str) -> Result<Box<RawValue>, Problem> {
     let text = match given.strip_prefix('@') {
         _ if given == "-" => lines::read_all(Path::new("-")).await?,
         Some(file) => lines::read_all(Path::new(file)).await?,
         None => given.to_owned(),
     };
     serde_json::from_str(&text).map_err(|error| {
-        Problem::usage("read the payload as JSON").because(&error).hint(
-            r#"--payload '{"operation":"create_order"}', --payload @order.json, or --payload - for standard input"#,
-        )
+        let forms = format!(
+            r#"{option} '{{"operation":"create_order"}}', {option} @order.json, or {option} - for standard input"#
+        );
+        Problem::usage(format!("read what {option} gives as JSON")).because(&error).hint(forms)
     })
 }
 

@@ -20,9 +20,9 @@ use wal_model::answer::{Completed, Failed, Wish};
 use wal_model::cancel::Cancel;
 use wal_model::lifecycle::{DELAY_MAX, Seconds};
 use wal_model::seal::Keyring;
-use wal_model::status::{Event, Failure, Outcome, Reason};
+use wal_model::status::{Failure, Outcome, Reason};
 use wal_model::topics::Topics;
-use wal_model::{Clock, Code, Entry, InRecord, LogId, OutRecord, Timestamp};
+use wal_model::{Clock, Code, Entry, InRecord, LogId, OutRecord};
 
 use crate::brokers::{self, Brokers};
 use crate::owed::{self, Owed};
@@ -121,15 +121,15 @@ pub(crate) async fn retry<'a>(means: &Means, entry: &'a Entry, told: &Retry) -> 
 
 /// Cancels the round that an entry stands in.
 pub(crate) async fn cancel<'a>(means: &Means, entry: &'a Entry, told: &CancelRound) -> Result<Taken<'a>, Problem> {
-    owed::cancellable(entry, told.round)?;
-    let standing = &entry.state.standing;
-    let (round, deadline) = (standing.round, standing.deadline);
+    let owed = owed::cancellable(entry, told.round)?;
+    let (round, deadline) = (owed.delivery.round, owed.delivery.deadline);
     let cancel = Cancel { log_id: entry.log_id.clone(), round, deadline };
-    let event = cancelled(entry, means.clock.now());
-    let ack = Ack { log_id: entry.log_id.clone(), tenant: entry.tenant.clone(), event };
-    let records =
-        vec![cancel.encode(means.topics.cancels(), &means.keyring), ack.encode(means.topics.acks(), &means.keyring)];
-    brokers::publish(&*means.brokers, records).await?;
+    let (reason, code) = (Reason::Cancelled, Code::Cancelled.as_str().to_owned());
+    let failure = Failure { code, message: "somebody cancelled the round".to_owned() };
+    let ack = Ack::of(&owed.delivery, Outcome::Failed { reason }, Some(failure), means.clock.now());
+    let Means { brokers, keyring, topics, .. } = means;
+    let records = vec![cancel.encode(topics.cancels(), keyring), ack.encode(topics.acks(), keyring)];
+    brokers::publish(&**brokers, records).await?;
     Ok(Taken { log_id: &entry.log_id, round, attempt: None, answer: "cancelled" })
 }
 
@@ -162,21 +162,5 @@ fn wish(is_retryable: Option<bool>, retry_after: Option<Seconds>) -> Result<Wish
         (Some(false), None) => Ok(Wish::Never),
         (Some(true) | None, Some(after)) => Ok(Wish::After(after)),
         (Some(true) | None, None) => Ok(Wish::None),
-    }
-}
-
-/// That the round an entry stands in is cancelled. It speaks of the attempt that the entry stands at, whose own end it never hides;
-/// the error of that attempt stays the last that is known.
-fn cancelled(entry: &Entry, now: Timestamp) -> Event {
-    let standing = &entry.state.standing;
-    let code = Code::Cancelled.as_str().to_owned();
-    let own = || Failure { code, message: "the round was cancelled before this attempt was answered".to_owned() };
-    let what = format!("cancelled {} {} {now}", standing.round, standing.attempt);
-    Event {
-        id: entry.key().derive(&what),
-        at: now,
-        outcome: Outcome::Failed { reason: Reason::Cancelled },
-        failure: Some(standing.failure.clone().unwrap_or_else(own)),
-        ..standing.clone()
     }
 }

@@ -1,11 +1,10 @@
 //! What the writing side needs of Kafka, and how it is made from the settings.
 
-use std::collections::HashMap;
-
 use async_trait::async_trait;
 use wal_model::{Code, OutRecord, Topic};
-use wal_runtime::config::Settings;
-use wal_runtime::directory::{Directory, Presence};
+use wal_runtime::brokers::{self, Brokers as _, Found, Shapes};
+use wal_runtime::config::{Settings, TopicSettings};
+use wal_runtime::directory::Directory;
 use wal_runtime::transactions::{self, Transactions};
 use wal_runtime::{config, kafka};
 
@@ -15,7 +14,7 @@ use crate::problem::Problem;
 #[async_trait]
 pub trait Brokers: Send + Sync {
     /// What is known of each topic.
-    async fn look_up(&self, topics: &[Topic]) -> HashMap<Topic, Presence>;
+    async fn shapes(&self, topics: Vec<Topic>) -> Shapes;
 
     /// Publishes all records or none. Every topic of theirs is known, and takes them.
     async fn publish(&self, records: Vec<OutRecord>) -> Result<(), transactions::Error>;
@@ -37,7 +36,7 @@ pub enum ConnectError {
 
 /// The cluster that the settings name.
 pub(crate) struct Cluster {
-    directory: Directory,
+    asked: brokers::Cluster,
     transactions: Transactions,
 }
 
@@ -45,17 +44,18 @@ impl Cluster {
     /// Does not wait for it.
     pub(crate) fn new(settings: &Settings) -> Result<Cluster, ConnectError> {
         let kafka = config::Kafka::read(settings)?;
+        let TopicSettings { partitions, replication, .. } = TopicSettings::read(settings)?;
         let directory = Directory::new(&kafka).map_err(|error| ConnectError::Client(error.to_string()))?;
         let transactional_id = kafka::transactional_id(&kafka, "gateway");
         let transactions = Transactions::start(kafka::transactional(&kafka, &transactional_id))?;
-        Ok(Cluster { directory, transactions })
+        Ok(Cluster { asked: brokers::Cluster { directory, partitions, replication }, transactions })
     }
 }
 
 #[async_trait]
 impl Brokers for Cluster {
-    async fn look_up(&self, topics: &[Topic]) -> HashMap<Topic, Presence> {
-        self.directory.look_up(topics).await
+    async fn shapes(&self, topics: Vec<Topic>) -> Shapes {
+        self.asked.shapes(topics).await
     }
 
     async fn publish(&self, records: Vec<OutRecord>) -> Result<(), transactions::Error> {
@@ -65,12 +65,9 @@ impl Brokers for Cluster {
 
 /// Publishes all records or none, once it is known that their topics take them: one that does not would hold up everybody.
 pub(crate) async fn publish(brokers: &dyn Brokers, records: Vec<OutRecord>) -> Result<(), Problem> {
-    let mut topics: Vec<Topic> = records.iter().map(|record| record.topic.clone()).collect();
-    topics.sort();
-    topics.dedup();
-    let found = brokers.look_up(&topics).await;
+    let shapes = brokers.shapes(topics_of(&records)).await;
     for record in &records {
-        let limit = limit_of(found.get(&record.topic), &record.topic)?;
+        let limit = limit_of(shapes.get(&record.topic), &record.topic)?;
         let size = record.size_as_batch();
         if size > limit {
             let topic = &record.topic;
@@ -81,13 +78,20 @@ pub(crate) async fn publish(brokers: &dyn Brokers, records: Vec<OutRecord>) -> R
     Ok(brokers.publish(records).await?)
 }
 
-/// What one of the log's own topics takes.
-fn limit_of(found: Option<&Presence>, topic: &Topic) -> Result<usize, Problem> {
+fn topics_of(records: &[OutRecord]) -> Vec<Topic> {
+    let mut topics: Vec<Topic> = records.iter().map(|record| record.topic.clone()).collect();
+    topics.sort();
+    topics.dedup();
+    topics
+}
+
+/// What a topic takes that must be there.
+fn limit_of(found: Option<&Found>, topic: &Topic) -> Result<usize, Problem> {
     let why = match found {
-        Some(Presence::Known(shape)) => return Ok(shape.max_message_bytes),
-        Some(Presence::Unknown { .. }) => "does not exist; `wal topics apply` makes it".to_owned(),
-        Some(Presence::Denied(why)) => why.clone(),
-        Some(Presence::Unanswered(why)) => format!("may or may not exist: {why}"),
+        Some(Found::Known { max_message_bytes, .. }) => return Ok(*max_message_bytes),
+        Some(Found::Missing(_)) => "does not exist; `wal topics apply` makes it".to_owned(),
+        Some(Found::Denied(why)) => why.clone(),
+        Some(Found::Unanswered(why)) => format!("may or may not exist: {why}"),
         None => "may or may not exist: nobody said".to_owned(),
     };
     Err(Problem::new(Code::BrokerUnavailable, format!("nothing was published: the topic {topic} {why}")))

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use wal_model::SystemClock;
-use wal_runtime::config::{Error, Kafka, Seal, Settings};
+use wal_runtime::config::{self, Error, Kafka, Seal, Settings};
 
 use crate::act::Means;
 use crate::brokers::{Cluster, ConnectError};
@@ -45,8 +45,12 @@ impl Options {
     }
 }
 
-/// How long the scheduler remembers what it decided.
-const MEMORY: Duration = Duration::from_secs(15 * 60);
+/// What of `[retry_scheduler]` a gateway heeds.
+#[derive(Deserialize)]
+struct Scheduler {
+    #[serde(deserialize_with = "config::duration")]
+    memory: Duration,
+}
 
 impl Means {
     /// Reads what writing needs, and makes the clients. Does not wait for brokers.
@@ -56,7 +60,7 @@ impl Means {
             keyring: Seal::read(settings)?.keyring,
             topics: Kafka::read(settings)?.topics,
             clock: Arc::new(SystemClock),
-            memory: MEMORY,
+            memory: settings.section::<Scheduler>("retry_scheduler")?.memory,
         })
     }
 }

@@ -26,18 +26,7 @@ pub(crate) struct Owed {
 
 /// What an entry owes; `None` if it is finished.
 pub(crate) fn owed(entry: &Entry) -> Option<Owed> {
-    let standing = &entry.state.standing;
-    match standing.outcome {
-        Outcome::Pending => {
-            let wanted = entry.deliver_at.filter(|_| standing.round == 1);
-            let due = wanted.map_or(standing.at, |wanted| wanted.max(standing.at));
-            Some(Owed { delivery: Delivery::of(entry), due })
-        }
-        Outcome::Retrying { next_attempt_at } => {
-            Some(Owed { delivery: Delivery::of(entry).next_attempt(), due: next_attempt_at })
-        }
-        Outcome::Failed { .. } | Outcome::Completed { .. } => None,
-    }
+    Some(Owed { delivery: Delivery::owed(entry)?, due: entry.owed_since()? })
 }
 
 /// The attempt of an entry that may be answered now; `attempt` is the one that is meant, if it was said.
@@ -85,9 +74,9 @@ pub(crate) fn retryable(entry: &Entry, attempt: Option<u32>, now: Timestamp) -> 
     Ok(owed)
 }
 
-/// Whether a round of an entry may be cancelled; `round` is the one that is meant, if it was said.
-pub(crate) fn cancellable(entry: &Entry, round: Option<u32>) -> Result<(), Refusal> {
-    unfinished(entry)?;
+/// The attempt that ends with the round of an entry, where that may be cancelled; `round` is the one that is meant, if it was said.
+pub(crate) fn cancellable(entry: &Entry, round: Option<u32>) -> Result<Owed, Refusal> {
+    let owed = unfinished(entry)?;
     let standing = entry.state.standing.round;
     match round {
         Some(meant) if meant < standing => {
@@ -98,7 +87,7 @@ pub(crate) fn cancellable(entry: &Entry, round: Option<u32>) -> Result<(), Refus
             let message = format!("there is no round {meant} yet; the entry stands in round {standing}");
             Err(Refusal::new(Code::InvalidRequest, message))
         }
-        Some(_) | None => Ok(()),
+        Some(_) | None => Ok(owed),
     }
 }
 

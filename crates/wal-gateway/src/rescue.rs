@@ -3,15 +3,14 @@
 //! Dry run first. At least once: what was not lost after all comes a second time, with the same log id and attempt. A rescue changes no
 //! status, so the entries that were delivered are found again by the same filter; the page token goes on behind them.
 
-use std::collections::HashMap;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use wal_model::ack::Ack;
 use wal_model::entry::Answers;
-use wal_model::status::{Event, Outcome, Status};
+use wal_model::status::{Outcome, Status};
 use wal_model::{Code, Entry, LogId, Namespace, OutRecord, Tenant, Timestamp, Topic};
-use wal_runtime::directory::Presence;
+use wal_runtime::brokers::{Found, Shapes};
 use wal_store::{After, EntryStore, Page, Query, Range};
 
 use crate::act::Means;
@@ -179,7 +178,7 @@ async fn plan(
     let mut targets: Vec<Topic> = decided.iter().map(|(entry, _)| entry.target.clone()).collect();
     targets.sort();
     targets.dedup();
-    let found = if targets.is_empty() { HashMap::new() } else { means.brokers.look_up(&targets).await };
+    let found = if targets.is_empty() { Shapes::new() } else { means.brokers.shapes(targets).await };
     let (mut rows, mut records) = (Vec::new(), Vec::new());
     for (entry, rescue) in decided {
         let row = |owed: &Owed, outcome, why| Row {
@@ -211,17 +210,17 @@ async fn plan(
 }
 
 /// Why a delivery cannot go to its target. Silence is no reason to leave it, and none to send it.
-fn objection(delivery: &OutRecord, target: Option<&Presence>) -> Result<Option<String>, Problem> {
+fn objection(delivery: &OutRecord, target: Option<&Found>) -> Result<Option<String>, Problem> {
     let topic = &delivery.topic;
     match target {
-        Some(Presence::Known(shape)) => {
-            let (size, limit) = (delivery.size_as_batch(), shape.max_message_bytes);
+        Some(Found::Known { max_message_bytes: limit, .. }) => {
+            let size = delivery.size_as_batch();
             let why = || format!("it takes {size} bytes, and its target only {limit}");
-            Ok((size > limit).then(why))
+            Ok((size > *limit).then(why))
         }
-        Some(Presence::Unknown { .. }) => Ok(Some("its target does not exist".to_owned())),
-        Some(Presence::Denied(why)) => Ok(Some(why.clone())),
-        Some(Presence::Unanswered(_)) | None => {
+        Some(Found::Missing(_)) => Ok(Some("its target does not exist".to_owned())),
+        Some(Found::Denied(why)) => Ok(Some(why.clone())),
+        Some(Found::Unanswered(_)) | None => {
             let detail = format!("the brokers do not say whether {topic} exists");
             Err(Problem::new(Code::BrokerUnavailable, detail))
         }
@@ -230,20 +229,8 @@ fn objection(delivery: &OutRecord, target: Option<&Presence>) -> Result<Option<S
 
 /// Whoever publishes the delivery of an entry that nobody answers for completes it in the same transaction.
 fn completion(entry: &Entry, owed: &Owed, means: &Means, now: Timestamp) -> Option<OutRecord> {
-    let (round, attempt) = (owed.delivery.round, owed.delivery.attempt);
-    let event = Event {
-        id: entry.key().derive(&format!("completed {round} {attempt} {now}")),
-        round,
-        round_first: owed.delivery.round_first,
-        deadline: owed.delivery.deadline,
-        attempt,
-        at: now,
-        delivered_at: Some(now),
-        outcome: Outcome::Completed { result: None },
-        failure: None,
-    };
-    let ack = Ack { log_id: entry.log_id.clone(), tenant: entry.tenant.clone(), event };
-    (entry.answers == Answers::None).then(|| ack.encode(means.topics.acks(), &means.keyring))
+    let ack = || Ack::of(&owed.delivery, Outcome::Completed { result: None }, None, now);
+    (entry.answers == Answers::None).then(|| ack().encode(means.topics.acks(), &means.keyring))
 }
 
 fn settle(rows: &mut [Row], fate: Fate) {

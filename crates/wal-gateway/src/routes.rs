@@ -137,7 +137,7 @@ async fn wrong_method(method: Method, uri: Uri) -> Problem {
 
 impl Shared {
     pub(crate) fn means(&self) -> Result<&Means, Problem> {
-        let only_reads = || Problem::new(Code::NotSupported, "this gateway only reads");
+        let only_reads = || Problem::new(Code::MethodNotAllowed, "this gateway only reads");
         self.means.as_ref().ok_or_else(only_reads)
     }
 
@@ -220,9 +220,9 @@ fn is_loopback(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use async_trait::async_trait;
-    use wal_model::status::Event;
+    use wal_model::ack::Ack;
     use wal_model::{Entry, EntryKey, Timestamp};
-    use wal_store::{After, Applied, Error, Inserted, Page, StoreId};
+    use wal_store::{After, Applied, Error, Finished, Inserted, Page, StoreId};
 
     use axum::http::Method;
 
@@ -250,11 +250,24 @@ mod tests {
             std::future::pending().await
         }
 
-        async fn apply(&self, _: &[(EntryKey, Event)]) -> Result<Vec<Applied>, Error> {
+        async fn apply(&self, _: &[Ack]) -> Result<Vec<Applied>, Error> {
             std::future::pending().await
         }
 
         async fn expired(&self, _: Timestamp, _: Option<(Timestamp, EntryKey)>, _: usize) -> Result<Vec<Entry>, Error> {
+            std::future::pending().await
+        }
+
+        async fn finished(
+            &self,
+            _: Timestamp,
+            _: Option<(Timestamp, EntryKey)>,
+            _: usize,
+        ) -> Result<Vec<Finished>, Error> {
+            std::future::pending().await
+        }
+
+        async fn remove(&self, _: &[EntryKey], _: Timestamp) -> Result<usize, Error> {
             std::future::pending().await
         }
     }

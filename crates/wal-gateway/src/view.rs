@@ -69,6 +69,7 @@ pub(crate) struct EntryView<'a> {
     deliver_at: Option<Timestamp>,
     deadline: Timestamp,
     round: u32,
+    round_first: u32,
     attempt: u32,
     attempts: Vec<AttemptView<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -165,6 +166,7 @@ impl<'a> EntryView<'a> {
             deliver_at: entry.deliver_at,
             deadline: state.deadline(),
             round: state.standing.round,
+            round_first: state.standing.round_first,
             attempt: state.standing.attempt,
             attempts: state.history.values().map(AttemptView::of).collect(),
             batch: entry.batch.clone(),

@@ -15,12 +15,12 @@ use crate::code::{Code, Refusal};
 use crate::delivery::{Delivery, NotADelivery};
 use crate::hash::ContentHash;
 use crate::id::derive_from_record;
-use crate::lifecycle::Seconds;
+use crate::lifecycle::{DELAY_MAX, Seconds};
 use crate::name::Topic;
 use crate::record::{self, Header, InRecord, OutRecord};
 use crate::seal::{Broken, Keyring};
 use crate::status::{Event, Failure, Outcome};
-use crate::wire::{self, AnswerJson};
+use crate::wire::{self, AnswerJson, AnswerStatusJson};
 
 /// The longest result that is kept, in bytes of JSON; of a longer one the beginning is kept, as a string.
 pub const RESULT_LEN: usize = 16 * 1024;
@@ -122,22 +122,30 @@ impl Completed {
         if value.is_empty() {
             return Err(NotAnAnswer::Unreadable("it is empty".to_owned()));
         }
-        let unreadable = |error: serde_json::Error| NotAnAnswer::Unreadable(error.to_string());
-        let answer: AnswerJson<'_> = serde_json::from_slice(value).map_err(unreadable)?;
-        match &*answer.status {
-            "completed" => Ok(Completed { echo, result: answer.result.map(kept_result) }),
-            "failed" | "retrying" | "pending" => Err(NotAnAnswer::Misplaced(
-                "from a consumer only `completed` is taken here; a failure belongs on the failures topic",
-            )),
-            _ => Err(NotAnAnswer::Unreadable("its status is not `completed`".to_owned())),
+        let why = match serde_json::from_slice::<AnswerJson<'_>>(value) {
+            Ok(answer) if answer.status == "completed" => {
+                return Ok(Completed { echo, result: answer.result.map(kept_result) });
+            }
+            Ok(_) => "its status is not `completed`".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        // A failure is known by its status, whatever stands beside it.
+        match serde_json::from_slice::<AnswerStatusJson<'_>>(value) {
+            Ok(AnswerStatusJson { status }) if ["failed", "retrying", "pending"].contains(&&*status) => {
+                Err(NotAnAnswer::Misplaced(
+                    "from a consumer only `completed` is taken here; a failure belongs on the failures topic",
+                ))
+            }
+            Ok(_) | Err(_) => Err(NotAnAnswer::Unreadable(why)),
         }
     }
 
-    /// The answer to a delivery, as it goes to `topic`. `result` is JSON text.
+    /// The answer to a delivery, as it goes to `topic`. Of a result that is too long to be kept only what is kept is sent: the
+    /// topic might not take more.
     pub fn encode(delivery: &InRecord, result: Option<&RawValue>, topic: Topic) -> OutRecord {
-        let value = match result {
+        let value = match result.map(kept_result) {
             None => r#"{"status":"completed"}"#.to_owned(),
-            Some(result) => format!(r#"{{"status":"completed","result":{}}}"#, result.get()),
+            Some(result) => format!(r#"{{"status":"completed","result":{result}}}"#),
         };
         answer(delivery, Bytes::from(value), Vec::new(), topic)
     }
@@ -175,7 +183,7 @@ impl Failed {
             Wish::None | Wish::Unreadable(_) => {}
             Wish::Never => headers.push(Header::new(wire::CE_WALRETRYABLE, "false")),
             Wish::After(delay) => {
-                headers.push(Header::new(wire::CE_WALRETRYAFTER, Seconds::new(*delay).to_string()));
+                headers.push(Header::new(wire::CE_WALRETRYAFTER, spelled(*delay).to_string()));
             }
         }
         answer(delivery, delivery.value.clone().unwrap_or_default(), headers, topic)
@@ -229,6 +237,12 @@ fn event(echo: &Echo, record: &InRecord, outcome: Outcome, failure: Option<Failu
     let coordinates = record.coordinates();
     let (id, at) = (derive_from_record(&coordinates, outcome.status().as_str()), coordinates.time);
     Event { id, round, round_first, deadline, attempt, at, delivered_at: Some(echo.sent), outcome, failure }
+}
+
+/// A wish as it can be spelled: never shorter than it is meant, but no longer than any delay may be.
+fn spelled(wish: Duration) -> Seconds {
+    let millis = wish.min(DELAY_MAX).as_nanos().div_ceil(1_000_000);
+    Seconds::new(Duration::from_millis(u64::try_from(millis).expect("the longest delay is 30 days")))
 }
 
 fn kept_result(result: &RawValue) -> String {
@@ -304,9 +318,21 @@ mod tests {
     }
 
     #[test]
+    fn a_wish_is_neither_shortened_nor_too_long_to_be_read() {
+        let failure = Failure { code: "X".into(), message: String::new() };
+        let read_back = |wish| {
+            let failed = record(Failed::encode(&delivered(), &failure, &Wish::After(wish), acks()));
+            Failed::decode(&failed, &keyring()).unwrap().wish
+        };
+        assert_eq!(read_back(Duration::from_nanos(1)), Wish::After(Duration::from_millis(1)));
+        assert_eq!(read_back(Duration::MAX), Wish::After(DELAY_MAX));
+    }
+
+    #[test]
     fn what_was_not_delivered_so_is_refused() {
         let failure = Failure { code: "X".into(), message: String::new() };
-        let spoil: [(&str, fn(&mut InRecord)); 6] = [
+        type Spoil = fn(&mut InRecord);
+        let spoil: [(&str, Spoil); 6] = [
             ("attempt", |record| set(record, wire::CE_WALATTEMPT, "2")),
             ("target", |record| set(record, wire::CE_WALTARGET, "elsewhere")),
             ("lifecycle", |record| set(record, wire::CE_WALRETRIES, "100")),
@@ -342,7 +368,9 @@ mod tests {
             Completed::decode(&record, &keyring()).map(|completed| completed.result).map_err(|why| why.refusal().code)
         };
         assert_eq!(with(r#"{"status": "completed"}"#), Ok(None));
-        assert_eq!(with(r#"{"status": "failed"}"#), Err(Code::AnswerMisplaced));
+        for failed in [r#"{"status": "failed"}"#, r#"{"status": "failed", "error": "it was down"}"#] {
+            assert_eq!(with(failed), Err(Code::AnswerMisplaced), "{failed}");
+        }
         for value in ["", "completed", "{}", r#"{"status": "done"}"#, r#"{"status": "completed", "version": 2}"#, "[]"]
         {
             assert_eq!(with(value), Err(Code::AnswerInvalid), "{value}");
@@ -370,7 +398,11 @@ mod tests {
         let failure = failed.unwrap().failure;
         assert!(failure.code.len() <= ERROR_CODE_LEN && failure.message.len() <= ERROR_LEN);
         let long = serde_json::to_string(&"\"".repeat(RESULT_LEN)).unwrap();
-        let kept = kept_result(serde_json::from_str(&long).unwrap());
+        let long: &RawValue = serde_json::from_str(&long).unwrap();
+        let kept = kept_result(long);
         assert!(kept.len() <= RESULT_LEN && serde_json::from_str::<String>(&kept).is_ok());
+        let sent = Completed::encode(&delivered(), Some(long), acks());
+        assert!(sent.value.as_ref().is_some_and(|value| value.len() <= RESULT_LEN + 100));
+        assert_eq!(Completed::decode(&record(sent), &keyring()).unwrap().result, Some(kept));
     }
 }

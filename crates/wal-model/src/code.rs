@@ -87,6 +87,8 @@ codes! {
     ReplyInvalid = "WAL_REPLY_INVALID", Useless, 400;
     /// Another request with the same identity and other content is already in the log.
     IdentityConflict = "WAL_IDENTITY_CONFLICT", Useless, 409;
+    /// What is asked for is not done here, such as writing through a gateway that only reads.
+    NotSupported = "WAL_NOT_SUPPORTED", Useless, 501;
     /// The caller may not do this.
     AccessDenied = "WAL_ACCESS_DENIED", Useless, 403;
     /// The store refuses to keep this entry, whatever else it does.

@@ -9,6 +9,7 @@
 
 mod cloud_event;
 mod json;
+mod plain;
 
 use bytes::Bytes;
 
@@ -20,6 +21,8 @@ use crate::lifecycle::Requested;
 use crate::name::{ID_LEN, Id, Invalid, Namespace, Tenant, Topic};
 use crate::record::{Header, InRecord};
 use crate::wire;
+
+pub use plain::{PlainEntry, PlainRequest};
 
 /// The most entries in a batch.
 pub const BATCH_LEN: usize = 1000;

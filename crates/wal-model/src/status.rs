@@ -112,6 +112,13 @@ pub struct Failure {
     pub message: String,
 }
 
+impl Failure {
+    /// A code and a message.
+    pub fn new(code: impl Into<String>, message: impl Into<String>) -> Failure {
+        Failure { code: code.into(), message: message.into() }
+    }
+}
+
 /// What an event says of its attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "lowercase")]

@@ -164,7 +164,8 @@ pub fn is_reserved(name: &str) -> bool {
 }
 
 /// A JSON object. serde reads an array as a struct by position, too; a request is never meant so.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize)]
+#[serde(transparent)]
 pub(crate) struct Object<T>(pub T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
@@ -193,6 +194,12 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
 pub(crate) struct Members<'a> {
     pub kept: Vec<MemberJson<'a>>,
     pub count: usize,
+}
+
+impl Serialize for Members<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.kept.serialize(serializer)
+    }
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
@@ -226,64 +233,79 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
 }
 
 /// A request in plain JSON: one entry, or `entries`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RequestJson<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
-    #[serde(borrow)]
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub payload: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
-    #[serde(borrow)]
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub lifecycle: Option<Object<LifecycleJson<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub user_context: Option<Object<UserContextJson>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub correlation_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub deliver_at: Option<String>,
-    #[serde(borrow)]
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub entries: Option<Members<'a>>,
 }
 
 /// An entry of a batch.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct MemberJson<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
-    #[serde(borrow)]
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub payload: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
-    #[serde(borrow)]
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub lifecycle: Option<Object<LifecycleJson<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub correlation_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub deliver_at: Option<String>,
     /// Taken in only to be refused with a clear word.
+    #[serde(skip_serializing)]
     pub idempotency_key: Option<IgnoredAny>,
     /// Taken in only to be refused with a clear word.
+    #[serde(skip_serializing)]
     pub request_id: Option<IgnoredAny>,
 }
 
 /// The specification's `lifecycle`. Values are kept as they are spelled, so that a text for a number and a number that no
 /// machine holds (1e400) are refused by their own code, not as broken JSON.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LifecycleJson<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub retry_count: Option<&'a RawValue>,
-    #[serde(borrow)]
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub delay: Option<&'a RawValue>,
-    #[serde(borrow)]
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub backoff: Option<&'a RawValue>,
-    #[serde(borrow)]
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<&'a RawValue>,
-    #[serde(borrow)]
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub priority: Option<&'a RawValue>,
 }
 
 /// The specification's `user_context`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct UserContextJson {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub user_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub tenant_id: Option<String>,
 }
 
@@ -351,6 +373,13 @@ pub(crate) struct StatusJson<'a> {
     pub error_code: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
     pub error: Option<Cow<'a, str>>,
+}
+
+/// The status of an answer that has other fields than it should, so that it is refused for what it is.
+#[derive(Debug, Deserialize)]
+pub(crate) struct AnswerStatusJson<'a> {
+    #[serde(borrow)]
+    pub status: Cow<'a, str>,
 }
 
 /// A consumer's answer on `wal.acks`.

@@ -158,7 +158,7 @@ mod tests {
         cancels.take(&cancel(1, 1000));
         let kept = Duration::from_millis(500);
         assert!(cancels.outlived(at(1500), kept).is_empty());
-        assert_eq!(cancels.outlived(at(1501), kept), [log_id.clone()]);
+        assert_eq!(cancels.outlived(at(1501), kept), std::slice::from_ref(&log_id));
         assert!(cancels.covers(&log_id, 1), "until the tombstone is written");
         cancels.take(&tombstone());
         assert!(!cancels.covers(&log_id, 1));

@@ -3,7 +3,6 @@
 //! Options of the user go between what we only recommend, which they replace, and what the log's promises rest on.
 
 mod admin;
-mod context;
 
 use std::net::Ipv4Addr;
 use std::sync::{Arc, LazyLock};
@@ -15,7 +14,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use crate::config::Kafka;
 
 pub(crate) use admin::{Admin, Seen, options};
-pub use context::Context;
+pub use wal_kafka::Context;
 
 /// The largest batch of several records that our producers make, in bytes, and so the smallest `max.message.bytes` we accept of a
 /// topic: a topic that takes less would refuse the batch, and with it the whole transaction. A larger record travels alone.

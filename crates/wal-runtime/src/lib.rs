@@ -13,12 +13,10 @@ pub mod brokers;
 pub mod config;
 pub mod directory;
 pub mod ends;
-pub mod failpoint;
 pub mod health;
 pub mod kafka;
 pub mod logs;
 pub mod metrics;
-mod native;
 pub mod offsets;
 pub mod reading;
 pub mod secret;
@@ -26,3 +24,5 @@ pub mod service;
 pub mod shutdown;
 pub mod topics;
 pub mod transactions;
+
+pub use wal_kafka::failpoint;

@@ -22,7 +22,7 @@ use wal_model::{InRecord, Timestamp, Topic};
 
 use crate::config::Kafka;
 use crate::kafka::{self, Context};
-use crate::native;
+use wal_kafka::native;
 
 pub use follower::Follower;
 use record::Copier;

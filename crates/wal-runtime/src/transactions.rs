@@ -14,10 +14,9 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, warn};
+use wal_kafka::publisher::{Publisher, Unpublished};
+use wal_kafka::watchdog::Watchdog;
 use wal_model::OutRecord;
-
-use crate::batch_loop::publisher::{Publisher, Unpublished};
-use crate::batch_loop::watchdog::Watchdog;
 
 /// Transactions that wait behind the one under way. A transaction takes milliseconds, so more of them only wait for brokers that are
 /// gone, and whoever asks is better told so.

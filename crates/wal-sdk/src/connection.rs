@@ -109,6 +109,19 @@ pub enum ConnectError {
     /// There is no such topic.
     #[error("find topic {0}; `wal topics apply` makes the log's own topics")]
     TopicMissing(Topic),
+    /// The topic has no such partition.
+    #[error("find partition {partition} of {topic}, which has {count}")]
+    PartitionMissing {
+        /// The topic.
+        topic: Topic,
+        /// The partition.
+        partition: i32,
+        /// How many it has.
+        count: i32,
+    },
+    /// No transaction can be made: the brokers do not answer, or do not let this client. Trying again may help.
+    #[error("start transactions: {0}")]
+    NoTransactions(String),
     /// The system gives no thread.
     #[error("start a thread")]
     Thread(#[source] io::Error),
@@ -124,6 +137,8 @@ impl ConnectError {
             ConnectError::Unreachable { .. }
             | ConnectError::TimedOut(_)
             | ConnectError::TopicMissing(_)
+            | ConnectError::PartitionMissing { .. }
+            | ConnectError::NoTransactions(_)
             | ConnectError::Thread(_) => true,
             ConnectError::FixedOption(_) | ConnectError::Options(_) | ConnectError::Ended => false,
         }

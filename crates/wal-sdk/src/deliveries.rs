@@ -9,11 +9,13 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::sync::mpsc;
+use wal_kafka::native::View;
+use wal_kafka::records;
 use wal_model::delivery::{Delivery, NotADelivery, Received};
 use wal_model::{InRecord, Topic};
 
 use crate::connection::{ConnectError, Connection};
-use crate::consumer::{self, Opening, Place, Verdict};
+use crate::opening::{self, Opening, Place, Verdict};
 use crate::worker::{Ready, Stop, Stopped, Worker};
 
 /// Items that wait for the reader of the stream, each up to a record in size. Little is gained by more: librdkafka reads ahead.
@@ -93,7 +95,7 @@ impl Deliveries {
         let DeliveriesOptions { connection, topics, start } = options;
         let (sender, items) = mpsc::channel(CHANNEL);
         let (config, handled) = match &start {
-            Start::Beginning | Start::End => (consumer::config(&connection)?, None),
+            Start::Beginning | Start::End => (opening::config(&connection)?, None),
             Start::Group(group) => (group_config(&connection, group)?, Some(Arc::new(Handled::default()))),
         };
         let limit = connection.timeout;
@@ -155,7 +157,7 @@ impl Handled {
 }
 
 fn group_config(connection: &Connection, group: &str) -> Result<ClientConfig, ConnectError> {
-    let mut config = consumer::config(connection)?;
+    let mut config = opening::config(connection)?;
     // Offsets are stored when an item is handled, and committed by librdkafka every second and when it closes.
     config.set("group.id", group).set("enable.auto.commit", "true").set("enable.auto.offset.store", "false");
     config.set("auto.commit.interval.ms", "1000");
@@ -197,7 +199,7 @@ struct Reading {
 impl Reading {
     fn run(self, stop: &Stop) {
         while !stop.is_asked() {
-            let is_wanted = match self.opening.consumer.poll(consumer::POLL) {
+            let is_wanted = match self.opening.consumer.poll(opening::POLL) {
                 None => !self.items.is_closed(),
                 Some(Ok(message)) => self.give(&message),
                 Some(Err(error)) => self.tell(error),
@@ -218,13 +220,13 @@ impl Reading {
             tracing::warn!(topic = message.topic(), "a record of a topic that was not asked for was passed over");
             return true;
         };
-        let record = consumer::record(message, &self.cluster, topic);
+        let record = records::copied(topic, View::of(message), &self.cluster);
         let delivery = Delivery::decode(&record);
         self.items.blocking_send(Ok(Item { record, delivery, read_at })).is_ok()
     }
 
     fn tell(&self, error: KafkaError) -> bool {
-        match consumer::verdict(&error) {
+        match opening::verdict(&error) {
             Verdict::Wait => {
                 tracing::debug!(%error, "deliveries wait for Kafka");
                 true

@@ -16,16 +16,19 @@
 mod connection;
 mod consumer;
 mod deliveries;
-mod native;
+mod opening;
 mod producer;
 mod receipts;
 mod request;
+mod runner;
 mod sender;
 mod worker;
 
 pub use connection::{ConnectError, Connection};
+pub use consumer::{Arrival, Attempt, Bounds, ConsumeError, Consumer, ConsumerOptions, Done, Foreign, Handed};
 pub use deliveries::{Deliveries, DeliveriesOptions, Item, ReadError, Start};
-pub use producer::{Acked, Pending, Producer, ProducerOptions, Queued, RawRequest, Replies, SendError};
+pub use producer::{Acked, LookupError, Pending, Producer, ProducerOptions, Queued, RawRequest, Replies, SendError};
 pub use receipts::{Answer, Why};
 pub use request::{BatchEntry, BatchRequest, WriteRequest};
+pub use runner::{HANDLER_PANICKED, HANDLER_TIMED_OUT, Handler, HandlerError, Report, RunOptions};
 pub use worker::Stopped;

@@ -15,8 +15,8 @@ use wal_model::topics::Topics;
 use wal_model::{Header, Id, Priority, Topic, record, wire};
 
 use crate::connection::{ConnectError, Connection};
-use crate::consumer;
-use crate::receipts::{self, Answer, Waiter, Waiting};
+use crate::opening;
+use crate::receipts::{self, Answer, Waiter, Waiting, Wanted};
 use crate::request::{self, BatchRequest, WriteRequest};
 use crate::sender::{Failed, Position, Sender};
 use crate::worker::{Stopped, Worker};
@@ -28,6 +28,10 @@ pub enum Replies {
     Log,
     /// On a topic of the caller's, which the log must allow.
     Topic(Topic),
+    /// On one partition of such a topic: of many producers, each then reads its own receipts only.
+    Partition(Topic, i32),
+    /// Nobody reads them: requests are fired and forgotten, and every answer is unknown.
+    Unread,
 }
 
 /// How a producer is set up.
@@ -105,6 +109,17 @@ impl SendError {
     }
 }
 
+/// Why it was not asked what became of a request.
+#[derive(Debug, thiserror::Error)]
+pub enum LookupError {
+    /// It has neither a request id nor an idempotency key: sent again, it would be another request.
+    #[error("look up a request without a request id or an idempotency key")]
+    Unidentified,
+    /// The question did not reach the broker.
+    #[error(transparent)]
+    Send(#[from] SendError),
+}
+
 /// Writes requests. Cheap to share by reference; one serves a whole program.
 ///
 /// Requests enter their topic in the order in which they are enqueued, per ordering key and priority.
@@ -125,14 +140,16 @@ impl Producer {
         let ProducerOptions { connection, topics, replies, send_timeout } = options;
         let sender = Sender::new(&connection, send_timeout)?;
         let waiting = Arc::new(Waiting::default());
-        let receipts = match &replies {
-            Replies::Log => topics.receipts(),
-            Replies::Topic(topic) => topic.clone(),
+        let wanted = match &replies {
+            Replies::Log => Wanted::Topic(topics.receipts()),
+            Replies::Topic(topic) => Wanted::Topic(topic.clone()),
+            Replies::Partition(topic, partition) => Wanted::Partition(topic.clone(), *partition),
+            Replies::Unread => Wanted::Nothing,
         };
         let ingress =
             [Priority::High, Priority::Normal, Priority::Low].map(|priority| topics.ingress(priority)).to_vec();
-        let reading = consumer::config(&connection)?;
-        let reader = receipts::start(reading, connection.timeout, receipts, ingress, Arc::clone(&waiting)).await?;
+        let reading = opening::config(&connection)?;
+        let reader = receipts::start(reading, connection.timeout, wanted, ingress, Arc::clone(&waiting)).await?;
         Ok(Producer { topics, replies, waiting, reader, sender })
     }
 
@@ -149,6 +166,25 @@ impl Producer {
     /// Writes a record as it is and returns when the broker has it.
     pub async fn send_raw(&self, request: RawRequest) -> Result<Pending, SendError> {
         self.enqueue_raw(request).await?.acknowledged().await
+    }
+
+    /// Asks what became of a request, by sending the same request again: the log stores it once, and answers both times alike. If it
+    /// never came to the log, it does now.
+    ///
+    /// It must be the same in everything, identity included: one without is refused here. See [`WriteRequest::identified`].
+    pub async fn lookup(&self, request: &WriteRequest, limit: Duration) -> Result<Answer, LookupError> {
+        if !request.is_identified() {
+            return Err(LookupError::Unidentified);
+        }
+        Ok(self.write(request).await?.await_receipt(limit).await)
+    }
+
+    /// As [`Producer::lookup`], for a batch.
+    pub async fn lookup_batch(&self, batch: &BatchRequest, limit: Duration) -> Result<Answer, LookupError> {
+        if !batch.is_identified() {
+            return Err(LookupError::Unidentified);
+        }
+        Ok(self.write_batch(batch).await?.await_receipt(limit).await)
     }
 
     /// Queues a request; waits only while the queue is full.
@@ -192,27 +228,32 @@ impl Producer {
     }
 
     async fn queue(&self, mut request: RawRequest, request_id: Option<Id>) -> Result<Queued, SendError> {
-        let correlation = self.address_reply(&mut request.headers);
+        let correlation = address_reply(&self.replies, &mut request.headers);
         let waiter = self.waiting.register(correlation).map_err(|_| SendError::CorrelationInUse)?;
         let (queued_at, acknowledged) = self.sender.send(&request).await?;
         Ok(Queued { topic: request.topic, request_id, queued_at, acknowledged, waiter })
     }
+}
 
-    /// Adds where the receipt goes, unless the headers say so themselves; returns what it will carry.
-    fn address_reply(&self, headers: &mut Vec<Header>) -> Bytes {
-        if let Replies::Topic(topic) = &self.replies
-            && !headers.iter().any(|header| header.is(wire::REPLY_TOPIC))
-        {
+/// Adds where the receipt goes, unless the headers say so themselves; returns what it will carry.
+fn address_reply(replies: &Replies, headers: &mut Vec<Header>) -> Bytes {
+    // An address of the request's own stands as it is; a partition of ours would not belong to its topic.
+    let is_addressed = headers.iter().any(|header| header.is(wire::REPLY_TOPIC));
+    match replies {
+        Replies::Topic(topic) if !is_addressed => headers.push(Header::new(wire::REPLY_TOPIC, topic.to_string())),
+        Replies::Partition(topic, partition) if !is_addressed => {
             headers.push(Header::new(wire::REPLY_TOPIC, topic.to_string()));
+            headers.push(Header::new(wire::REPLY_PARTITION, partition.to_be_bytes().to_vec()));
         }
-        let own = Bytes::copy_from_slice(Uuid::new_v4().as_bytes());
-        let is_given = headers.iter().any(|header| header.is(wire::REPLY_CORRELATION));
-        if !is_given {
-            headers.push(Header::new(wire::REPLY_CORRELATION, own.clone()));
-        }
-        // A given one without a value will be on no receipt; waiting under our own then ends with "unknown".
-        record::last(headers, wire::REPLY_CORRELATION).cloned().unwrap_or(own)
+        Replies::Log | Replies::Topic(_) | Replies::Partition(..) | Replies::Unread => {}
     }
+    let own = Bytes::copy_from_slice(Uuid::new_v4().as_bytes());
+    let is_given = headers.iter().any(|header| header.is(wire::REPLY_CORRELATION));
+    if !is_given {
+        headers.push(Header::new(wire::REPLY_CORRELATION, own.clone()));
+    }
+    // A given one without a value will be on no receipt; waiting under our own then ends with "unknown".
+    record::last(headers, wire::REPLY_CORRELATION).cloned().unwrap_or(own)
 }
 
 fn invalid(error: serde_json::Error) -> SendError {
@@ -303,6 +344,22 @@ mod tests {
         fn is_sent<T: Send>(_: impl FnOnce(&'static Producer, &'static WriteRequest) -> T) {}
         is_shared::<Producer>();
         is_sent(|producer, request| producer.write(request));
+    }
+
+    #[test]
+    fn an_address_of_the_requests_own_stands_as_it_is() {
+        let reply = |headers: &[Header], name| record::last(headers, name).cloned();
+        let ours = Topic::parse("ours").unwrap();
+        let address = |replies: &Replies, mut headers: Vec<Header>| {
+            address_reply(replies, &mut headers);
+            (reply(&headers, wire::REPLY_TOPIC), reply(&headers, wire::REPLY_PARTITION))
+        };
+        let partition = Replies::Partition(ours.clone(), 258);
+        let own = vec![Header::new(wire::REPLY_TOPIC, "own")];
+        assert_eq!(address(&partition, Vec::new()), (Some("ours".into()), Some(vec![0, 0, 1, 2].into())));
+        assert_eq!(address(&Replies::Topic(ours), Vec::new()), (Some("ours".into()), None));
+        assert_eq!(address(&partition, own), (Some("own".into()), None));
+        assert_eq!(address(&Replies::Log, Vec::new()), (None, None));
     }
 
     #[tokio::test]

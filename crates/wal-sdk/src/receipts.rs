@@ -5,6 +5,8 @@
 //!            Waiter ◀───────────────┘
 //! ```
 //!
+//! Where nobody is to read them the thread only looks at the topics, and ends.
+//!
 //! Receipts are read without a group: every producer sees all of them and takes its own. A second receipt of a request (the log
 //! answers again after a crash) finds nobody waiting and is passed over; it says the same.
 
@@ -17,12 +19,13 @@ use bytes::Bytes;
 use rdkafka::ClientConfig;
 use rdkafka::message::Message;
 use tokio::sync::oneshot;
+use wal_kafka::native::View;
+use wal_kafka::records;
 use wal_model::receipt::Receipt;
 use wal_model::{Topic, record, wire};
 
 use crate::connection::ConnectError;
-use crate::consumer::{self, Opening, Place, Verdict};
-use crate::native;
+use crate::opening::{self, Opening, Place, Verdict};
 use crate::worker::{Ready, Stop, Worker};
 
 /// What became of a request.
@@ -146,21 +149,33 @@ impl Drop for Waiter {
     }
 }
 
+/// Which receipts are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// All of a topic.
+    Topic(Topic),
+    /// Those on one partition of it.
+    Partition(Topic, i32),
+    /// None.
+    Nothing,
+}
+
 /// Starts reading. When this returns, every receipt written from now on will be found. The topics of `needed` must exist, too.
 pub(crate) async fn start(
     config: ClientConfig,
     limit: Duration,
-    topic: Topic,
+    wanted: Wanted,
     needed: Vec<Topic>,
     waiting: Arc<Waiting>,
 ) -> Result<Worker, ConnectError> {
     let body = move |ready: Ready, stop: Stop| {
         let _closing = Closing(&waiting);
-        let opened = open(&config, limit, &topic, &needed);
+        let opened = open(&config, limit, &wanted, &needed);
         match opened {
             Err(error) => drop(ready.send(Err(error))),
             // Nobody waits for a start that took too long.
             Ok(opening) => match ready.send(Ok(())) {
+                Ok(()) if wanted == Wanted::Nothing => {}
                 Ok(()) => read(&opening, &stop, &waiting),
                 Err(_) => tracing::debug!("connected too late"),
             },
@@ -170,12 +185,16 @@ pub(crate) async fn start(
     Worker::start("wal-receipts", limit + Duration::from_secs(1), body).await
 }
 
-fn open(config: &ClientConfig, limit: Duration, topic: &Topic, needed: &[Topic]) -> Result<Opening, ConnectError> {
+fn open(config: &ClientConfig, limit: Duration, wanted: &Wanted, needed: &[Topic]) -> Result<Opening, ConnectError> {
     let opening = Opening::new(config, limit)?;
     for topic in needed {
         opening.partitions(topic)?;
     }
-    opening.assign(std::slice::from_ref(topic), Place::End)?;
+    match wanted {
+        Wanted::Topic(topic) => opening.assign(std::slice::from_ref(topic), Place::End)?,
+        Wanted::Partition(topic, partition) => opening.assign_end_of(topic, *partition)?,
+        Wanted::Nothing => {}
+    }
     Ok(opening)
 }
 
@@ -190,17 +209,17 @@ impl Drop for Closing<'_> {
 
 fn read(opening: &Opening, stop: &Stop, waiting: &Waiting) {
     while !stop.is_asked() {
-        match opening.consumer.poll(consumer::POLL) {
+        match opening.consumer.poll(opening::POLL) {
             None => {}
             Some(Ok(message)) => {
-                let headers = native::headers(&message);
+                let headers = records::headers(View::of(&message));
                 if let Some(correlation) = record::last(&headers, wire::REPLY_CORRELATION)
                     && waiting.is_wanted(correlation)
                 {
                     waiting.hand_over(correlation, read_receipt(message.payload().unwrap_or_default()));
                 }
             }
-            Some(Err(error)) => match consumer::verdict(&error) {
+            Some(Err(error)) => match opening::verdict(&error) {
                 Verdict::Wait => tracing::debug!(%error, "receipts wait for Kafka"),
                 Verdict::Tell => tracing::warn!(%error, "receipts cannot be read at the moment"),
                 Verdict::End => {

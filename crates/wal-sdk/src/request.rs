@@ -1,11 +1,12 @@
-//! What a caller wants written, and its spelling as plain JSON (form 1 of the wire format).
+//! What a caller wants written. On the wire it is plain JSON (form 1), as wal-model spells it.
 
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
-use wal_model::lifecycle::{Requested, Seconds};
-use wal_model::{Backoff, Header, Id, Namespace, Priority, Tenant, Timestamp, Topic};
+use wal_model::lifecycle::Requested;
+use wal_model::request::{PlainEntry, PlainRequest};
+use wal_model::{Header, Id, Namespace, Priority, Tenant, Timestamp, Topic};
 
 /// One entry to be written.
 #[derive(Clone, Debug)]
@@ -60,6 +61,19 @@ impl WriteRequest {
         Ok(WriteRequest::new(namespace, serde_json::value::to_raw_value(payload)?))
     }
 
+    /// The same with a request id, if it has neither that nor an idempotency key: it can then be asked for, and sent again.
+    #[must_use]
+    pub fn identified(mut self) -> WriteRequest {
+        if !self.is_identified() {
+            self.request_id = Some(new_request_id());
+        }
+        self
+    }
+
+    pub(crate) fn is_identified(&self) -> bool {
+        self.request_id.is_some() || self.idempotency_key.is_some()
+    }
+
     /// The lane the request takes.
     pub(crate) fn priority(&self) -> Priority {
         self.lifecycle.priority.unwrap_or(Priority::Normal)
@@ -67,15 +81,18 @@ impl WriteRequest {
 
     /// The value of the record. Sending the same again needs the same `request_id`.
     pub(crate) fn to_json(&self, request_id: &Id) -> Result<Vec<u8>, serde_json::Error> {
-        serde_json::to_vec(&RequestJson {
+        let request = PlainRequest {
+            tenant: self.tenant.as_ref(),
+            user: self.user.as_ref(),
+            idempotency_key: self.idempotency_key.as_ref(),
+            request_id: Some(request_id),
+        };
+        request.of_one(&PlainEntry {
             namespace: &self.namespace,
             payload: &self.payload,
             target: self.target.as_ref(),
-            lifecycle: LifecycleJson::of(&self.lifecycle),
-            user_context: UserContextJson::of(self.tenant.as_ref(), self.user.as_ref()),
+            lifecycle: self.lifecycle,
             correlation_id: self.correlation_id.as_ref(),
-            idempotency_key: self.idempotency_key.as_ref(),
-            request_id,
             deliver_at: self.deliver_at,
         })
     }
@@ -103,6 +120,17 @@ impl BatchEntry {
     pub fn new(namespace: Namespace, payload: Box<RawValue>) -> BatchEntry {
         let (target, lifecycle, correlation_id, deliver_at) = (None, Requested::default(), None, None);
         BatchEntry { namespace, payload, target, lifecycle, correlation_id, deliver_at }
+    }
+
+    fn plain(&self) -> PlainEntry<'_> {
+        PlainEntry {
+            namespace: &self.namespace,
+            payload: &self.payload,
+            target: self.target.as_ref(),
+            lifecycle: self.lifecycle,
+            correlation_id: self.correlation_id.as_ref(),
+            deliver_at: self.deliver_at,
+        }
     }
 }
 
@@ -142,22 +170,29 @@ impl BatchRequest {
         }
     }
 
+    /// The same with a request id, if it has neither that nor an idempotency key: it can then be asked for, and sent again.
+    #[must_use]
+    pub fn identified(mut self) -> BatchRequest {
+        if !self.is_identified() {
+            self.request_id = Some(new_request_id());
+        }
+        self
+    }
+
+    pub(crate) fn is_identified(&self) -> bool {
+        self.request_id.is_some() || self.idempotency_key.is_some()
+    }
+
     /// The value of the record. Sending the same again needs the same `request_id`.
     pub(crate) fn to_json(&self, request_id: &Id) -> Result<Vec<u8>, serde_json::Error> {
-        let entries = self.entries.iter().map(|entry| BatchEntryJson {
-            namespace: &entry.namespace,
-            payload: &entry.payload,
-            target: entry.target.as_ref(),
-            lifecycle: LifecycleJson::of(&entry.lifecycle),
-            correlation_id: entry.correlation_id.as_ref(),
-            deliver_at: entry.deliver_at,
-        });
-        serde_json::to_vec(&BatchJson {
-            entries: entries.collect(),
-            user_context: UserContextJson::of(self.tenant.as_ref(), self.user.as_ref()),
+        let request = PlainRequest {
+            tenant: self.tenant.as_ref(),
+            user: self.user.as_ref(),
             idempotency_key: self.idempotency_key.as_ref(),
-            request_id,
-        })
+            request_id: Some(request_id),
+        };
+        let entries: Vec<PlainEntry<'_>> = self.entries.iter().map(BatchEntry::plain).collect();
+        request.of_batch(&entries)
     }
 }
 
@@ -166,93 +201,12 @@ pub(crate) fn new_request_id() -> Id {
     Id::parse(&Uuid::new_v4().to_string()).expect("a UUID is 36 bytes of plain text")
 }
 
-// What `wal_model::wire` reads, here to be written. The tests below read it back through `wal_model::request`, which refuses every
-// field that it does not know.
-
-#[derive(Serialize)]
-struct RequestJson<'a> {
-    namespace: &'a Namespace,
-    payload: &'a RawValue,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    target: Option<&'a Topic>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    lifecycle: Option<LifecycleJson>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user_context: Option<UserContextJson<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    correlation_id: Option<&'a Id>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    idempotency_key: Option<&'a Id>,
-    request_id: &'a Id,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    deliver_at: Option<Timestamp>,
-}
-
-#[derive(Serialize)]
-struct BatchJson<'a> {
-    entries: Vec<BatchEntryJson<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user_context: Option<UserContextJson<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    idempotency_key: Option<&'a Id>,
-    request_id: &'a Id,
-}
-
-#[derive(Serialize)]
-struct BatchEntryJson<'a> {
-    namespace: &'a Namespace,
-    payload: &'a RawValue,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    target: Option<&'a Topic>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    lifecycle: Option<LifecycleJson>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    correlation_id: Option<&'a Id>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    deliver_at: Option<Timestamp>,
-}
-
-#[derive(Serialize)]
-struct LifecycleJson {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    retry_count: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    delay: Option<Seconds>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    backoff: Option<Backoff>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ttl: Option<Seconds>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    priority: Option<Priority>,
-}
-
-impl LifecycleJson {
-    fn of(requested: &Requested) -> Option<LifecycleJson> {
-        let Requested { retry_count, delay, backoff, ttl, priority } = *requested;
-        (*requested != Requested::default()).then_some(LifecycleJson { retry_count, delay, backoff, ttl, priority })
-    }
-}
-
-#[derive(Serialize)]
-struct UserContextJson<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user_id: Option<&'a Id>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tenant_id: Option<&'a Tenant>,
-}
-
-impl<'a> UserContextJson<'a> {
-    fn of(tenant_id: Option<&'a Tenant>, user_id: Option<&'a Id>) -> Option<UserContextJson<'a>> {
-        (tenant_id.is_some() || user_id.is_some()).then_some(UserContextJson { user_id, tenant_id })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use wal_model::InRecord;
     use wal_model::request::{self, Writes};
+    use wal_model::{Backoff, InRecord};
 
     use super::*;
 
@@ -318,6 +272,16 @@ mod tests {
         let json = String::from_utf8(request.to_json(&id("r").unwrap()).unwrap()).unwrap();
         assert_eq!(json, r#"{"namespace":"orders","payload":{"a":1},"request_id":"r"}"#);
         assert_eq!(request.priority(), Priority::Normal);
+    }
+
+    #[test]
+    fn an_identity_is_made_up_once_and_never_replaced() {
+        let request =
+            WriteRequest::of(Namespace::parse("orders").unwrap(), &serde_json::json!({})).unwrap().identified();
+        assert!(request.request_id.is_some());
+        assert_eq!(request.clone().identified().request_id, request.request_id);
+        let keyed = BatchRequest { idempotency_key: id("k"), ..BatchRequest::new(Vec::new()) };
+        assert_eq!(keyed.identified().request_id, None);
     }
 
     #[test]

@@ -11,10 +11,10 @@ use rdkafka::message::{DeliveryResult, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 use rdkafka::statistics::Statistics;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use wal_kafka::native;
 use wal_model::Header;
 
 use crate::connection::{self, ConnectError, Connection};
-use crate::native;
 use crate::producer::{RawRequest, SendError};
 use crate::worker;
 

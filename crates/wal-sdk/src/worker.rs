@@ -64,9 +64,14 @@ impl Worker {
         }
     }
 
+    /// Asks the thread to end.
+    pub(crate) fn ask(&self) {
+        self.stop.store(true, Ordering::Release);
+    }
+
     /// Asks the thread to end and waits for it.
     pub(crate) async fn stop(mut self, limit: Duration) -> Stopped {
-        self.stop.store(true, Ordering::Release);
+        self.ask();
         match tokio::time::timeout(limit, &mut self.ended).await {
             Ok(_) => Stopped::InTime,
             Err(_) => Stopped::LeftBehind,
@@ -77,7 +82,7 @@ impl Worker {
 impl Drop for Worker {
     /// Asks the thread to end, and does not wait.
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Release);
+        self.ask();
     }
 }
 

@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
 use tempfile::TempDir;
 use wal_model::status::Status;
 use wal_model::{Entry, Timestamp};
@@ -124,11 +122,26 @@ impl Log {
     #[track_caller]
     pub fn start_in(&self, store: &Path, settings: &[(&str, &str)], env: &[(&str, &str)]) -> Process {
         let folder = store.to_string_lossy();
-        let store = [("store.folder", &*folder)];
-        let mut all = self.env(settings.iter().chain(&store).copied());
+        let settings: Vec<(&str, &str)> = settings.iter().copied().chain([("store.folder", &*folder)]).collect();
+        self.start_program("wal-writer", &settings, env)
+    }
+
+    /// Starts any of the log's services.
+    #[track_caller]
+    pub fn start_program(&self, name: &str, settings: &[(&str, &str)], env: &[(&str, &str)]) -> Process {
+        let mut all = self.env(settings.iter().copied());
         all.extend(env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let all: Vec<(&str, &str)> = all.iter().map(|(name, value)| (&**name, &**value)).collect();
-        Process::start("wal-writer", &[], &all)
+        Process::start(name, &[], &all)
+    }
+
+    /// Starts a retry scheduler, with settings that go before the log's own; does not wait for it.
+    #[track_caller]
+    pub fn start_scheduler(&self, settings: &[(&str, &str)], env: &[(&str, &str)]) -> Process {
+        let mut all = self.env(settings.iter().copied());
+        all.extend(env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let all: Vec<(&str, &str)> = all.iter().map(|(name, value)| (&**name, &**value)).collect();
+        Process::start("wal-retry-scheduler", &[], &all)
     }
 
     /// Settings as a writer within this process takes them, with others that go before the log's own.
@@ -141,9 +154,7 @@ impl Log {
     /// How many members the writers' group has.
     #[track_caller]
     pub fn members(&self) -> usize {
-        let groups = asking(&self.bootstrap).fetch_group_list(Some(&self.group()), SOON);
-        let groups = groups.unwrap_or_else(|error| panic!("no answer about group {}: {error}", self.group()));
-        groups.groups().iter().map(|group| group.members().len()).sum()
+        clients::members(&self.bootstrap, &self.group())
     }
 
     /// The folder of the store.
@@ -270,11 +281,6 @@ pub fn wait_until_read(bootstrap: &str, group: &str, topic: &str, timeout: Durat
 pub fn lines_with(process: &Process, text: &str) -> Vec<String> {
     let lines = process.lines().into_iter().filter(|line| line.stream == Stream::Err && line.text.contains(text));
     lines.map(|line| line.text).collect()
-}
-
-/// A client for questions that joins no group.
-fn asking(bootstrap: &str) -> BaseConsumer {
-    ClientConfig::new().set("bootstrap.servers", bootstrap).create().expect("the settings are valid")
 }
 
 /// Runs a future in this thread.

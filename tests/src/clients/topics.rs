@@ -54,6 +54,24 @@ pub fn delete_group_offsets(bootstrap: &str, group: &str) {
     expect_done("delete group", group, block_on(admin(bootstrap).delete_groups(&[group], &options())));
 }
 
+/// Deletes the records of a partition before an offset, as retention would.
+#[track_caller]
+pub fn delete_records(bootstrap: &str, topic: &str, partition: i32, before: i64) {
+    let mut list = TopicPartitionList::new();
+    let added = list.add_partition_offset(topic, partition, Offset::Offset(before));
+    added.expect("an offset that can be asked for");
+    let deleted = block_on(admin(bootstrap).delete_records(&list, &options()));
+    deleted.unwrap_or_else(|error| panic!("failed to delete records of {topic}: {error}"));
+}
+
+/// How many members a group has.
+#[track_caller]
+pub fn members(bootstrap: &str, group: &str) -> usize {
+    let groups = observer(bootstrap).fetch_group_list(Some(group), VISIBLE_LIMIT);
+    let groups = groups.unwrap_or_else(|error| panic!("no answer about group {group}: {error}"));
+    groups.groups().iter().map(|group| group.members().len()).sum()
+}
+
 /// Commits offsets by partition for a group without members.
 #[track_caller]
 pub fn commit(bootstrap: &str, group: &str, topic: &str, offsets: &[(i32, i64)], metadata: &str) {

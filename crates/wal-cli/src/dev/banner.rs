@@ -61,7 +61,7 @@ impl Banner<'_> {
         };
         let facts = [
             ("broker", self.bootstrap.as_str(), kind),
-            ("gateway", &self.gateway, "HTTP, read only"),
+            ("gateway", &self.gateway, "HTTP: look up, answer, cancel, rescue"),
             ("data", &data, ""),
         ];
         let title = format!("wal dev is ready after {:.1} s", self.ready_after.as_secs_f64());

@@ -1,11 +1,11 @@
-//! Whether the writer has its partitions.
+//! Whether a loop has its partitions.
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
 use wal_runtime::batch_loop::Observer;
 
-/// Set once, when the group has given the writer its partitions.
+/// Set once, when the group has given the loop its partitions.
 #[derive(Clone, Debug)]
 pub struct Ready(Arc<watch::Sender<bool>>);
 
@@ -17,9 +17,14 @@ impl Default for Ready {
 
 impl Ready {
     /// Waits for it.
-    pub async fn wait(&mut self) {
+    pub async fn wait(&self) {
         // An error would mean that the sender is gone, and we hold it.
         let _ = self.0.subscribe().wait_for(|is_ready| *is_ready).await;
+    }
+
+    /// Whether it is set.
+    pub fn is_set(&self) -> bool {
+        *self.0.borrow()
     }
 }
 

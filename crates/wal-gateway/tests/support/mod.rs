@@ -4,7 +4,7 @@
 #[path = "../../src/test_client.rs"]
 mod test_client;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -20,19 +20,20 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 use wal_gateway::{Brokers, Gateway, Means};
+use wal_model::ack::Ack;
 use wal_model::clock::ManualClock;
 use wal_model::entry::Answers;
 use wal_model::id::Identity;
 use wal_model::seal::Keyring;
-use wal_model::status::{Event, State};
+use wal_model::status::State;
 use wal_model::topics::Topics;
 use wal_model::{
     ContentHash, Coordinates, Entry, EntryKey, Id, InRecord, Lifecycle, LogId, Namespace, OutRecord, Tenant, Timestamp,
     Topic,
 };
-use wal_runtime::directory::{Presence, TopicShape};
+use wal_runtime::brokers::{Found, Shapes};
 use wal_runtime::transactions;
-use wal_store::{After, Applied, EntryStore, Error, Inserted, Page, Query, Range, StoreId};
+use wal_store::{After, Applied, EntryStore, Error, Finished, Inserted, Page, Query, Range, StoreId};
 
 /// 2024-12-01T10:00:00Z and some seconds.
 pub fn at(second: u64) -> Timestamp {
@@ -171,12 +172,20 @@ impl EntryStore for MemoryStore {
         Ok(Page { entries, next })
     }
 
-    async fn apply(&self, _: &[(EntryKey, Event)]) -> Result<Vec<Applied>, Error> {
+    async fn apply(&self, _: &[Ack]) -> Result<Vec<Applied>, Error> {
         panic!("the gateway only reads")
     }
 
     async fn expired(&self, _: Timestamp, _: Option<(Timestamp, EntryKey)>, _: usize) -> Result<Vec<Entry>, Error> {
         panic!("the gateway does not ask this")
+    }
+
+    async fn finished(&self, _: Timestamp, _: Option<(Timestamp, EntryKey)>, _: usize) -> Result<Vec<Finished>, Error> {
+        panic!("the gateway does not ask this")
+    }
+
+    async fn remove(&self, _: &[EntryKey], _: Timestamp) -> Result<usize, Error> {
+        panic!("the gateway only reads")
     }
 }
 
@@ -201,11 +210,19 @@ impl EntryStore for Faulty {
         Err(self.0())
     }
 
-    async fn apply(&self, _: &[(EntryKey, Event)]) -> Result<Vec<Applied>, Error> {
+    async fn apply(&self, _: &[Ack]) -> Result<Vec<Applied>, Error> {
         Err(self.0())
     }
 
     async fn expired(&self, _: Timestamp, _: Option<(Timestamp, EntryKey)>, _: usize) -> Result<Vec<Entry>, Error> {
+        Err(self.0())
+    }
+
+    async fn finished(&self, _: Timestamp, _: Option<(Timestamp, EntryKey)>, _: usize) -> Result<Vec<Finished>, Error> {
+        Err(self.0())
+    }
+
+    async fn remove(&self, _: &[EntryKey], _: Timestamp) -> Result<usize, Error> {
         Err(self.0())
     }
 }
@@ -289,13 +306,12 @@ pub fn read_back(record: OutRecord) -> InRecord {
 
 #[async_trait]
 impl Brokers for Recorder {
-    async fn look_up(&self, topics: &[Topic]) -> HashMap<Topic, Presence> {
-        let shape = TopicShape { partitions: 1, replication: 1, max_message_bytes: 4096, configs: Arc::default() };
-        let presence = |topic: &Topic| match self.missing.contains(topic) {
-            true => Presence::Unknown { for_at_least: Duration::ZERO },
-            false => Presence::Known(shape.clone()),
+    async fn shapes(&self, topics: Vec<Topic>) -> Shapes {
+        let found = |topic: &Topic| match self.missing.contains(topic) {
+            true => Found::Missing(Duration::ZERO),
+            false => Found::Known { partitions: 1, max_message_bytes: 4096 },
         };
-        topics.iter().map(|topic| (topic.clone(), presence(topic))).collect()
+        topics.into_iter().map(|topic| (topic.clone(), found(&topic))).collect()
     }
 
     async fn publish(&self, records: Vec<OutRecord>) -> Result<(), transactions::Error> {

@@ -1,14 +1,13 @@
 //! A batch: records that are stored, published and committed together.
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use wal_model::record::{Header, InRecord};
-use wal_model::{Timestamp, Topic};
-
-use crate::native;
+use wal_kafka::native;
+use wal_kafka::publisher::NextOffsets;
+use wal_kafka::records::Draft;
+use wal_model::{InRecord, Topic};
 
 /// Records of several partitions, each partition's in order.
 #[derive(Debug, Default)]
@@ -31,9 +30,6 @@ pub struct Place {
     pub committed: i64,
 }
 
-/// Where a partition's next record stands after a batch.
-pub(crate) type NextOffsets = HashMap<(Topic, i32), i64>;
-
 /// Copies borrowed records into one buffer: a borrowed record pins the whole fetch it came in.
 pub(crate) struct Builder {
     cluster: Arc<str>,
@@ -43,16 +39,6 @@ pub(crate) struct Builder {
     taken_bytes: usize,
     first: NextOffsets,
     next: NextOffsets,
-}
-
-struct Draft {
-    topic: Topic,
-    partition: i32,
-    offset: i64,
-    time: Option<Timestamp>,
-    key: Option<Range<usize>>,
-    value: Option<Range<usize>>,
-    headers: Vec<(Range<usize>, Option<Range<usize>>)>,
 }
 
 impl Builder {
@@ -77,10 +63,9 @@ impl Builder {
     }
 
     pub(crate) fn add(&mut self, topic: &Topic, record: &native::Record<'_>) {
-        let (partition, offset) = (record.partition(), record.offset());
-        self.moves(topic, partition, offset);
-        let draft = draft(&mut self.buffer, topic, record);
-        self.drafts.push(draft);
+        let record = record.view();
+        self.moves(topic, record.partition(), record.offset());
+        self.drafts.push(Draft::copy(&mut self.buffer, topic, record));
     }
 
     /// Adds a record that was copied before.
@@ -102,48 +87,4 @@ impl Builder {
         records.extend(self.drafts.into_iter().map(|draft| draft.finish(&buffer, &self.cluster)));
         (records, self.first, self.next)
     }
-}
-
-/// A copy of one record in a buffer of its own.
-pub(crate) fn copied(topic: &Topic, record: &native::Record<'_>, cluster: &Arc<str>) -> InRecord {
-    let mut buffer = Vec::with_capacity(record.value().map_or(0, <[u8]>::len) + 1024);
-    let draft = draft(&mut buffer, topic, record);
-    draft.finish(&Bytes::from(buffer), cluster)
-}
-
-fn draft(buffer: &mut Vec<u8>, topic: &Topic, record: &native::Record<'_>) -> Draft {
-    let key = record.key().map(|key| copy(buffer, key));
-    let value = record.value().map(|value| copy(buffer, value));
-    let mut headers = Vec::new();
-    record.for_each_header(|name, value| {
-        let name = copy(buffer, name);
-        headers.push((name, value.map(|value| copy(buffer, value))));
-    });
-    let time = record.timestamp().and_then(Timestamp::from_millis);
-    let (partition, offset) = (record.partition(), record.offset());
-    Draft { topic: topic.clone(), partition, offset, time, key, value, headers }
-}
-
-impl Draft {
-    fn finish(self, buffer: &Bytes, cluster: &Arc<str>) -> InRecord {
-        let slice = |range: Range<usize>| buffer.slice(range);
-        let header =
-            |(name, value): (Range<usize>, Option<Range<usize>>)| Header { name: slice(name), value: value.map(slice) };
-        InRecord {
-            cluster: Arc::clone(cluster),
-            topic: self.topic,
-            partition: self.partition,
-            offset: self.offset,
-            time: self.time,
-            key: self.key.map(slice),
-            value: self.value.map(slice),
-            headers: self.headers.into_iter().map(header).collect(),
-        }
-    }
-}
-
-fn copy(buffer: &mut Vec<u8>, bytes: &[u8]) -> Range<usize> {
-    let start = buffer.len();
-    buffer.extend_from_slice(bytes);
-    start..buffer.len()
 }

@@ -15,12 +15,9 @@
 //! never fills memory. Nothing is remembered across a failure: the place to go on from is what the broker says is committed.
 
 mod batch;
-mod epochs;
 mod gate;
 mod lanes;
-pub(crate) mod publisher;
 mod source;
-pub(crate) mod watchdog;
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -34,19 +31,18 @@ use rdkafka::ClientConfig;
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tracing::{debug, info, warn};
+use wal_kafka::epochs::{Epochs, Snapshot};
+use wal_kafka::native::GroupMetadata;
+use wal_kafka::publisher::{NextOffsets, Publisher, Unpublished};
+use wal_kafka::wake::Wake;
+use wal_kafka::watchdog::Watchdog;
 use wal_model::{OutRecord, Topic};
 
 pub use batch::{Batch, Place};
 pub use gate::{Gate, Look};
-pub use watchdog::EXIT_CODE;
+pub use wal_kafka::watchdog::EXIT_CODE;
 
-use batch::NextOffsets;
-use epochs::{Epochs, Snapshot};
-use publisher::{Publisher, Unpublished};
-use source::{Source, Standing, Taken, Unreadable, Wake};
-use watchdog::Watchdog;
-
-use crate::native::GroupMetadata;
+use source::{Source, Standing, Taken, Unreadable};
 
 /// How long the poll thread rests when nothing wakes it; rebalances and errors wake it, so this is only a safety net.
 const REST: Duration = Duration::from_millis(100);

@@ -6,7 +6,7 @@
 mod held;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Condvar, Mutex, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
@@ -17,14 +17,16 @@ use rdkafka::message::Message;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tracing::{debug, error, info, warn};
+use wal_kafka::epochs::{Epochs, Partition, Snapshot};
+use wal_kafka::native::GroupMetadata;
+use wal_kafka::publisher::NextOffsets;
+use wal_kafka::wake::Wake;
 use wal_model::Topic;
 
-use super::batch::{Builder, NextOffsets, Place};
-use super::epochs::{Epochs, Partition, Snapshot};
+use super::batch::{Builder, Place};
 use super::gate::{Ceiling, Gate, Order};
 use super::{Limits, Reads, lanes};
 use crate::kafka;
-use crate::native::GroupMetadata;
 use crate::offsets;
 
 use held::Held;
@@ -37,28 +39,6 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEP_PLACE: Duration = Duration::from_secs(5);
 /// How many records of one partition go into a batch before the next partition has its turn.
 const TURN: usize = 64;
-
-/// Wakes the poll thread: a queue is not empty any more, a batch is done, a stop is wanted.
-#[derive(Default)]
-pub(crate) struct Wake {
-    is_due: Mutex<bool>,
-    changed: Condvar,
-}
-
-impl Wake {
-    pub(crate) fn wake(&self) {
-        *self.is_due.lock().expect("nothing panics while it is held") = true;
-        self.changed.notify_one();
-    }
-
-    /// Returns when woken, or after `limit`.
-    pub(crate) fn wait(&self, limit: Duration) {
-        let is_due = self.is_due.lock().expect("nothing panics while it is held");
-        let (mut is_due, _) =
-            self.changed.wait_timeout_while(is_due, limit, |is_due| !*is_due).expect("nothing panics while it is held");
-        *is_due = false;
-    }
-}
 
 /// What rebalances leave for the poll thread; they run inside its own calls.
 #[derive(Default)]

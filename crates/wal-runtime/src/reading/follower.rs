@@ -15,15 +15,17 @@ use tracing::{debug, info, warn};
 use wal_model::{InRecord, Topic};
 
 use super::record::Copier;
-use super::{ANSWER_TIMEOUT, POLL};
+use super::{ANSWER_TIMEOUT, POLL, is_final};
 use crate::config::Kafka;
 use crate::kafka::{self, Context};
-use crate::native;
+use wal_kafka::native;
 
-/// How soon partitions that were added are noticed: as soon as clients notice them.
-const LOOK_FOR_PARTITIONS: Duration = Duration::from_secs(30);
-/// How long a topic that cannot be followed is left alone.
-const AGAIN: Duration = Duration::from_millis(500);
+/// The setting that says how soon clients notice partitions that were added, and so does this one, ...
+const LOOK_FOR_PARTITIONS: &str = "topic.metadata.refresh.interval.ms";
+/// ... and what it is where it says nothing that can be read.
+const METADATA_AGE: Duration = Duration::from_secs(30);
+/// How long a topic that cannot be followed is left alone; each time somebody is told.
+const AGAIN: Duration = Duration::from_secs(1);
 /// How long a stop waits for the client to close; librdkafka can hang there when a broker is gone.
 const STOP: Duration = Duration::from_secs(5);
 
@@ -141,6 +143,8 @@ impl Following {
             Err(error) => return Ended::Failed(error.to_string()),
         };
         let mut copier = Copier::new(kafka::cluster_id(&consumer, ANSWER_TIMEOUT));
+        let look_every = self.config.get(LOOK_FOR_PARTITIONS).and_then(|millis| millis.parse().ok());
+        let look_every = look_every.map_or(METADATA_AGE, Duration::from_millis);
         let mut looked = Instant::now();
         while !self.is_stopping.load(Ordering::Acquire) {
             match consumer.poll(POLL) {
@@ -152,11 +156,11 @@ impl Following {
                     let end = native::last_end(consumer.client(), self.topic.as_str(), partition);
                     self.reached(&mut behind, partition, end.unwrap_or(0));
                 }
-                Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => return Ended::Failed(error.to_string()),
+                Some(Err(error)) if is_final(&error) => return Ended::Failed(error.to_string()),
                 Some(Err(error)) => debug!(topic = %self.topic, %error, "waiting for the brokers"),
                 None => {}
             }
-            if looked.elapsed() >= LOOK_FOR_PARTITIONS {
+            if looked.elapsed() >= look_every {
                 looked = Instant::now();
                 count = match self.add_partitions(&consumer, count) {
                     Ok(count) => count,

@@ -8,7 +8,7 @@ use rdkafka::Message;
 use rdkafka::message::BorrowedMessage;
 use wal_model::{Header, InRecord, Timestamp, Topic};
 
-use crate::native;
+use wal_kafka::native;
 
 /// Copies messages, each into one buffer of its own.
 pub(super) struct Copier {

@@ -1,6 +1,6 @@
 //! Looking at the topics there are, and making them fit. Nothing here removes anything.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -53,23 +53,31 @@ pub async fn apply(kafka: &Kafka, settings: &TopicSettings) -> Result<Vec<Planne
         return Ok(plan);
     }
     let admin = Admin::new(kafka)?;
-    for Planned { wanted, step } in &plan {
-        let made = match step {
-            Step::Fits => 0..0,
-            Step::Create => create(&admin, wanted).await?,
+    let mut made = Vec::new();
+    let done = make(&admin, &plan, &mut made).await;
+    // After an error, too: what was made before it has its place.
+    give_places(kafka, made).await?;
+    done?;
+    Ok(plan)
+}
+
+/// Makes what is missing, and tells in `made` which partitions of which topic are new.
+async fn make<'a>(admin: &Admin, plan: &'a [Planned], made: &mut Vec<(&'a Wanted, Range<i32>)>) -> Result<(), Error> {
+    for Planned { wanted, step } in plan {
+        match step {
+            Step::Fits => {}
+            Step::Create => made.push((wanted, create(admin, wanted).await?)),
             Step::Change { configs, partitions, .. } => {
                 if !configs.is_empty() {
-                    change(&admin, wanted, configs).await?;
+                    change(admin, wanted, configs).await?;
                 }
-                match partitions {
-                    Some(count) => grow(&admin, wanted, *count).await?,
-                    None => 0..0,
+                if let Some(count) = partitions {
+                    made.push((wanted, grow(admin, wanted, *count).await?));
                 }
             }
-        };
-        give_place(kafka, wanted, made).await?;
+        }
     }
-    Ok(plan)
+    Ok(())
 }
 
 /// Gives our groups a place on every partition where they have none or it is gone: the start of its log. Returns those places.
@@ -207,16 +215,21 @@ async fn wait_for(admin: &Admin, wanted: &Wanted, count: i32) -> Result<(), Stri
     }
 }
 
-/// A group that reads partitions that were just made begins at their start: there is nothing before it to be lost.
-async fn give_place(kafka: &Kafka, wanted: &Wanted, partitions: Range<i32>) -> Result<(), Error> {
-    let Some(group) = &wanted.group else { return Ok(()) };
-    let start = |partition| Start { topic: wanted.topic.clone(), partition, offset: 0 };
-    let committed = offsets::commit(kafka, group, partitions.map(start).collect()).await;
-    match committed.map_err(|why| brokers(format!("could not commit offsets on {}", wanted.topic), why))? {
-        Committed::Done => {}
-        // Members have offsets elsewhere, so they begin a new partition at 0 by themselves.
-        Committed::HasMembers => {
-            info!(group, topic = %wanted.topic, "the group is at work and takes its place by itself")
+/// A group that reads partitions that were just made begins at their start: there is nothing before it to be lost. One commit for each
+/// group: each takes a client of its own, and a group reads dozens of delay topics.
+async fn give_places(kafka: &Kafka, made: Vec<(&Wanted, Range<i32>)>) -> Result<(), Error> {
+    let mut starts: BTreeMap<&str, Vec<Start>> = BTreeMap::new();
+    for (wanted, partitions) in made {
+        let Some(group) = &wanted.group else { continue };
+        let start = |partition| Start { topic: wanted.topic.clone(), partition, offset: 0 };
+        starts.entry(group).or_default().extend(partitions.map(start));
+    }
+    for (group, starts) in starts {
+        let committed = offsets::commit(kafka, group, starts).await;
+        match committed.map_err(|why| brokers(format!("could not commit offsets for group {group}"), why))? {
+            Committed::Done => {}
+            // Members have offsets elsewhere, so they begin a new partition at 0 by themselves.
+            Committed::HasMembers => info!(group, "the group is at work and takes its place by itself"),
         }
     }
     Ok(())

@@ -1,28 +1,25 @@
 //! One assigned partition: its queue, its head, and where it stands.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use rdkafka::consumer::base_consumer::PartitionQueue;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use wal_kafka::epochs::Partition;
+use wal_kafka::native::{Polled, Record};
+use wal_kafka::queue::SplitQueue;
+use wal_kafka::records::copied;
+use wal_kafka::wake::Wake;
 use wal_model::{InRecord, Priority, Timestamp, Topic};
 
-use super::{Context, Unreadable, Wake, check};
-use crate::batch_loop::batch::{Builder, copied};
-use crate::batch_loop::epochs::Partition;
+use super::{Context, Unreadable, check};
+use crate::batch_loop::batch::Builder;
 use crate::batch_loop::gate::{Gate, Look};
-use crate::native::{Polled, Queue, Record};
 
 /// A partition that is ours.
 pub(super) struct Held {
     topic: Topic,
-    queue: Queue,
-    /// Keeps the queue split off and its callback alive. Records are taken from the other handle, which tells offsets of ends.
-    _split: PartitionQueue<Context>,
-    /// Something may have come since the queue was last found empty.
-    is_ready: Arc<AtomicBool>,
+    queue: SplitQueue<Context>,
     /// The first offset that is not taken; `None` as long as nobody has said where reading begins.
     next: Option<i64>,
     /// The offset that is committed.
@@ -40,19 +37,12 @@ impl Held {
     /// Splits off the queue of a partition that was just assigned.
     pub(super) fn split(
         consumer: &Arc<BaseConsumer<Context>>,
-        (topic, partition): &Partition,
+        partition: &Partition,
         place: Option<i64>,
         wake: &Arc<Wake>,
     ) -> Option<Held> {
-        let mut split = consumer.split_partition_queue(topic.as_str(), *partition)?;
-        let queue = Queue::of(consumer.client(), topic.as_str(), *partition)?;
-        let is_ready = Arc::new(AtomicBool::new(true));
-        let (wake, ready) = (Arc::clone(wake), Arc::clone(&is_ready));
-        split.set_nonempty_callback(move || {
-            ready.store(true, Ordering::SeqCst);
-            wake.wake();
-        });
-        Some(Held { topic: topic.clone(), queue, _split: split, is_ready, next: place, kept: place, head: None })
+        let queue = SplitQueue::of(consumer, partition, wake)?;
+        Some(Held { topic: partition.0.clone(), queue, next: place, kept: place, head: None })
     }
 
     /// The first offset that is neither taken nor past.
@@ -78,7 +68,7 @@ impl Held {
     pub(super) fn rewind(&mut self, offset: i64) {
         self.head = None;
         (self.next, self.kept) = (Some(offset), Some(offset));
-        self.is_ready.store(true, Ordering::SeqCst);
+        self.queue.look_again();
     }
 
     /// Takes up to `wanted` records.
@@ -92,7 +82,7 @@ impl Held {
         while taken < wanted && builder.bytes() < bytes {
             let topic = &self.topic;
             let next = &mut self.next;
-            let Some(offset) = poll(&self.queue, &self.is_ready, next, |record| {
+            let Some(offset) = poll(&self.queue, next, |record| {
                 builder.add(topic, record);
                 record.offset()
             })?
@@ -114,7 +104,7 @@ impl Held {
     ) -> Result<Option<(Priority, Timestamp)>, Unreadable> {
         if self.head.is_none() {
             let topic = &self.topic;
-            let record = poll(&self.queue, &self.is_ready, &mut self.next, |record| copied(topic, record, cluster))?;
+            let record = poll(&self.queue, &mut self.next, |record| copied(topic, record.view(), cluster))?;
             self.head = record.map(|record| Head { record, rests_until: None });
         }
         let Some(head) = &mut self.head else { return Ok(None) };
@@ -148,22 +138,14 @@ impl Held {
 
 /// The next record, if one is there, as `read` copies it. What is told besides is taken in.
 fn poll<T>(
-    queue: &Queue,
-    is_ready: &AtomicBool,
+    queue: &SplitQueue<Context>,
     next: &mut Option<i64>,
-    mut read: impl FnMut(&Record<'_>) -> T,
+    read: impl FnOnce(&Record<'_>) -> T,
 ) -> Result<Option<T>, Unreadable> {
-    // Taken back before the look: what comes during it raises the flag again.
-    if !is_ready.swap(false, Ordering::SeqCst) {
-        return Ok(None);
-    }
     loop {
         match queue.poll() {
             Polled::Nothing => return Ok(None),
-            Polled::Record(record) => {
-                is_ready.store(true, Ordering::SeqCst);
-                return Ok(Some(read(&record)));
-            }
+            Polled::Record(record) => return Ok(Some(read(&record))),
             Polled::End(offset) => *next = (*next).max(Some(offset)),
             Polled::Error(code) => check(&error(code))?,
         }

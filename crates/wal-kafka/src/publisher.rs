@@ -1,6 +1,7 @@
 //! The publishing side: outputs, and input offsets where there are some, in one transaction, and no second guess about an unclear
 //! answer.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -13,10 +14,10 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tracing::{info, warn};
 use wal_model::OutRecord;
 
-use super::batch::NextOffsets;
-use super::watchdog::Watchdog;
+use crate::epochs::Partition;
+use crate::failpoint;
 use crate::native::{self, GroupMetadata, TransactionError};
-use crate::{failpoint, kafka};
+use crate::watchdog::Watchdog;
 
 /// How long one call of a transaction may take before its answer counts as unclear.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
@@ -31,9 +32,12 @@ const FENCED_AGAIN: Duration = Duration::from_secs(60);
 /// What a transaction may last where the configuration does not say: librdkafka's default.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Where each partition's next record stands.
+pub type NextOffsets = HashMap<Partition, i64>;
+
 /// Why a transaction was not committed, as far as is known.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Unpublished {
+pub enum Unpublished {
     /// Nothing of it will be seen; it may be done again.
     #[error("{0}")]
     Again(String),
@@ -46,14 +50,14 @@ pub(crate) enum Unpublished {
 }
 
 #[derive(Default)]
-pub(crate) struct Context {
+struct Context {
     /// The first record of the transaction that was not delivered, and why.
     undelivered: Mutex<Option<String>>,
 }
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        kafka::Context::tell(level, facility, message);
+        crate::Context::tell(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -73,7 +77,7 @@ impl ProducerContext<NoCustomPartitioner> for Context {
 }
 
 /// Publishes transactions under one transactional id.
-pub(crate) struct Publisher {
+pub struct Publisher {
     config: ClientConfig,
     transactional_id: String,
     offset_metadata: String,
@@ -81,19 +85,37 @@ pub(crate) struct Publisher {
     watchdog: Watchdog,
     transaction_timeout: Duration,
     fenced_at: Option<Instant>,
+    /// What tells instances apart, in the words of whoever sets them up.
+    instance: &'static str,
 }
 
 impl Publisher {
-    pub(crate) fn new(config: ClientConfig, offset_metadata: String, watchdog: Watchdog) -> Publisher {
+    /// A publisher under a producer configuration with a transactional id. `offset_metadata` is written beside every offset. Makes no
+    /// client yet.
+    pub fn new(config: ClientConfig, offset_metadata: String, watchdog: Watchdog) -> Publisher {
         let transactional_id = config.get("transactional.id").unwrap_or_default().to_owned();
         let timeout = config.get("transaction.timeout.ms").and_then(|millis| millis.parse().ok());
         let transaction_timeout = timeout.map_or(TRANSACTION_TIMEOUT, Duration::from_millis);
-        let (producer, fenced_at) = (None, None);
-        Publisher { config, transactional_id, offset_metadata, producer, watchdog, transaction_timeout, fenced_at }
+        Publisher {
+            config,
+            transactional_id,
+            offset_metadata,
+            producer: None,
+            watchdog,
+            transaction_timeout,
+            fenced_at: None,
+            instance: "kafka.instance",
+        }
+    }
+
+    /// What tells instances apart is called so; `kafka.instance` otherwise.
+    #[must_use]
+    pub fn instances_by(self, instance: &'static str) -> Publisher {
+        Publisher { instance, ..self }
     }
 
     /// Makes sure there is a producer whose older transactions are over. Committed offsets read after this are final.
-    pub(crate) fn ready(&mut self) -> Result<(), Unpublished> {
+    pub fn ready(&mut self) -> Result<(), Unpublished> {
         if self.producer.is_some() {
             return Ok(());
         }
@@ -118,7 +140,7 @@ impl Publisher {
     }
 
     /// Publishes `records` and commits `next` in one transaction. `is_held` is asked last, right before the commit.
-    pub(crate) fn publish(
+    pub fn publish(
         &mut self,
         records: &[OutRecord],
         next: &NextOffsets,
@@ -129,7 +151,7 @@ impl Publisher {
     }
 
     /// Publishes `records` in one transaction that commits no offsets.
-    pub(crate) fn publish_alone(&mut self, records: &[OutRecord]) -> Result<(), Unpublished> {
+    pub fn publish_alone(&mut self, records: &[OutRecord]) -> Result<(), Unpublished> {
         self.publish_with(records, None, || true)
     }
 
@@ -240,9 +262,9 @@ impl Publisher {
         let is_sibling = self.fenced_at.is_some_and(|before| now.duration_since(before) < FENCED_AGAIN);
         self.fenced_at = Some(now);
         if is_sibling {
-            let id = &self.transactional_id;
+            let (id, instance) = (&self.transactional_id, self.instance);
             return Unpublished::Fatal(format!(
-                "another process uses the transactional id `{id}`; give each instance its own kafka.instance ({why})"
+                "another process uses the transactional id `{id}`; give each instance its own {instance} ({why})"
             ));
         }
         Unpublished::Again(why)
@@ -256,7 +278,7 @@ impl Publisher {
     }
 
     /// Ends the producer; whatever it has open is aborted by the broker.
-    pub(crate) fn close(mut self) {
+    pub fn close(mut self) {
         self.forget();
     }
 }

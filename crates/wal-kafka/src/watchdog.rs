@@ -10,7 +10,7 @@ pub const EXIT_CODE: i32 = 70;
 
 /// Watches one thread's calls.
 #[derive(Clone)]
-pub(crate) struct Watchdog(Arc<Shared>);
+pub struct Watchdog(Arc<Shared>);
 
 struct Shared {
     armed: Mutex<Armed>,
@@ -24,11 +24,11 @@ struct Armed {
 }
 
 /// While it lives, the call is watched.
-pub(crate) struct Guard<'a>(&'a Watchdog);
+pub struct Guard<'a>(&'a Watchdog);
 
 impl Watchdog {
     /// Starts the thread that watches. `expired` is called with the name of a call that did not return in time.
-    pub(crate) fn start(expired: impl Fn(&'static str) + Send + 'static) -> std::io::Result<Watchdog> {
+    pub fn start(expired: impl Fn(&'static str) + Send + 'static) -> std::io::Result<Watchdog> {
         let shared = Arc::new(Shared { armed: Mutex::default(), changed: Condvar::new() });
         let watching = Arc::clone(&shared);
         std::thread::Builder::new().name("watchdog".into()).spawn(move || watch(&watching, expired))?;
@@ -36,14 +36,15 @@ impl Watchdog {
     }
 
     /// A watchdog that ends the process.
-    pub(crate) fn deadly() -> std::io::Result<Watchdog> {
+    pub fn deadly() -> std::io::Result<Watchdog> {
         Watchdog::start(|call| {
             error!(call, "a call to the Kafka client does not return; ending the process to be started again");
             std::process::exit(EXIT_CODE);
         })
     }
 
-    pub(crate) fn arm(&self, call: &'static str, limit: Duration) -> Guard<'_> {
+    /// Watches a call until the guard is dropped.
+    pub fn arm(&self, call: &'static str, limit: Duration) -> Guard<'_> {
         self.set(Some((call, Instant::now() + limit)));
         Guard(self)
     }
@@ -54,7 +55,7 @@ impl Watchdog {
     }
 
     /// Ends the thread that watches.
-    pub(crate) fn stop(&self) {
+    pub fn stop(&self) {
         self.0.armed.lock().expect("nothing panics while it is held").is_over = true;
         self.0.changed.notify_one();
     }

@@ -1,4 +1,4 @@
-//! The six places where rdkafka's safe interface is not enough, each wrapped so that the rest stays safe.
+//! The seven places where rdkafka's safe interface is not enough, each wrapped so that the rest stays safe.
 //!
 //! 1. `commit_transaction` of rdkafka 0.39 flushes in slices of 100 ms, so that a commit costs about 101 ms whatever its size. The
 //!    native call flushes by itself and takes 3 to 4 ms. (`BaseProducer::poll` keeps polling until its timeout has passed.)
@@ -8,6 +8,7 @@
 //! 5. The end of a partition is told without its offset, and that is the only way past the marks that transactions leave behind the
 //!    last record: a place before them is lost as soon as retention takes them.
 //! 6. Where a partition ended in the broker's last answer is not told at all.
+//! 7. The safe interface does not say whether a record whose delivery failed may have been written all the same.
 
 #![expect(unsafe_code, reason = "calls into librdkafka, each with its proof")]
 
@@ -25,7 +26,7 @@ use rdkafka_sys as sys;
 /// What a transactional call answered, with the flags that decide what may be done next.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{message} ({code:?})")]
-pub(crate) struct TransactionError {
+pub struct TransactionError {
     /// librdkafka's code.
     pub code: RDKafkaErrorCode,
     /// Its words.
@@ -60,14 +61,14 @@ fn millis(timeout: Duration) -> i32 {
 }
 
 /// Who this member is in its group, at one moment. Taken when a batch starts, so that the broker can refuse what a zombie commits.
-pub(crate) struct GroupMetadata(NonNull<sys::rd_kafka_consumer_group_metadata_t>);
+pub struct GroupMetadata(NonNull<sys::rd_kafka_consumer_group_metadata_t>);
 
 // SAFETY: the object is a plain copy of strings and numbers; librdkafka only reads it, and only one thread holds it at a time.
 unsafe impl Send for GroupMetadata {}
 
 impl GroupMetadata {
     /// The metadata as it is now; `None` unless this client is a member of a generation, since a commit without them is not fenced.
-    pub(crate) fn take<C: ClientContext>(client: &Client<C>) -> Option<GroupMetadata> {
+    pub fn take<C: ClientContext>(client: &Client<C>) -> Option<GroupMetadata> {
         // SAFETY: the client lives for the call; the returned object is ours to destroy, which Drop does.
         let metadata = NonNull::new(unsafe { sys::rd_kafka_consumer_group_metadata(client.native_ptr()) })?;
         let metadata = GroupMetadata(metadata);
@@ -91,7 +92,7 @@ impl Drop for GroupMetadata {
 }
 
 /// Adds consumed offsets to the open transaction. May hang for ever (librdkafka issues 5456, 5511): call it under a watchdog.
-pub(crate) fn send_offsets<C: ClientContext>(
+pub fn send_offsets<C: ClientContext>(
     producer: &Client<C>,
     offsets: &TopicPartitionList,
     metadata: &GroupMetadata,
@@ -109,25 +110,25 @@ pub(crate) fn send_offsets<C: ClientContext>(
 }
 
 /// Flushes and commits the open transaction. Needs a producer whose delivery reports are served by another thread.
-pub(crate) fn commit<C: ClientContext>(producer: &Client<C>, timeout: Duration) -> Result<(), TransactionError> {
+pub fn commit<C: ClientContext>(producer: &Client<C>, timeout: Duration) -> Result<(), TransactionError> {
     // SAFETY: the producer lives for the call.
     outcome(unsafe { sys::rd_kafka_commit_transaction(producer.native_ptr(), millis(timeout)) })
 }
 
 /// Purges what is in flight and aborts the open transaction.
-pub(crate) fn abort<C: ClientContext>(producer: &Client<C>, timeout: Duration) -> Result<(), TransactionError> {
+pub fn abort<C: ClientContext>(producer: &Client<C>, timeout: Duration) -> Result<(), TransactionError> {
     // SAFETY: the producer lives for the call.
     outcome(unsafe { sys::rd_kafka_abort_transaction(producer.native_ptr(), millis(timeout)) })
 }
 
 /// A partition's own queue. It keeps nothing alive: whoever holds it holds the consumer too.
-pub(crate) struct Queue(NonNull<sys::rd_kafka_queue_t>);
+pub struct Queue(NonNull<sys::rd_kafka_queue_t>);
 
 // SAFETY: librdkafka's queues may be used from any thread; ours is used by one at a time.
 unsafe impl Send for Queue {}
 
 /// What a partition's queue gives.
-pub(crate) enum Polled<'q> {
+pub enum Polled<'q> {
     /// Nothing at the moment.
     Nothing,
     /// A record.
@@ -139,14 +140,14 @@ pub(crate) enum Polled<'q> {
 }
 
 /// A record that librdkafka still owns the bytes of.
-pub(crate) struct Record<'q> {
+pub struct Record<'q> {
     message: NonNull<sys::rd_kafka_message_t>,
     queue: PhantomData<&'q Queue>,
 }
 
 impl Queue {
     /// Another handle on the queue of a partition that is assigned and split off.
-    pub(crate) fn of<C: ClientContext>(client: &Client<C>, topic: &str, partition: i32) -> Option<Queue> {
+    pub fn of<C: ClientContext>(client: &Client<C>, topic: &str, partition: i32) -> Option<Queue> {
         let topic = CString::new(topic).ok()?;
         // SAFETY: client and name live for the call; the reference that is returned is ours to destroy, which Drop does.
         NonNull::new(unsafe { sys::rd_kafka_queue_get_partition(client.native_ptr(), topic.as_ptr(), partition) })
@@ -154,7 +155,7 @@ impl Queue {
     }
 
     /// What is there now. Does not wait.
-    pub(crate) fn poll(&self) -> Polled<'_> {
+    pub fn poll(&self) -> Polled<'_> {
         // SAFETY: the queue is alive; the message that is returned is ours to destroy, which Record does.
         let message = NonNull::new(unsafe { sys::rd_kafka_consume_queue(self.0.as_ptr(), 0) });
         let Some(message) = message else { return Polled::Nothing };
@@ -177,42 +178,77 @@ impl Drop for Queue {
 }
 
 impl Record<'_> {
-    fn message(&self) -> &sys::rd_kafka_message_t {
-        // SAFETY: alive until it is dropped.
+    /// Its offset.
+    pub fn offset(&self) -> i64 {
+        self.view().offset()
+    }
+
+    /// What it says.
+    pub fn view(&self) -> View<'_> {
+        View { message: self.message, owner: PhantomData }
+    }
+}
+
+/// What a record says, whoever owns it.
+#[derive(Clone, Copy)]
+pub struct View<'m> {
+    message: NonNull<sys::rd_kafka_message_t>,
+    owner: PhantomData<&'m ()>,
+}
+
+impl<'m> View<'m> {
+    /// What a record says that the safe interface gave.
+    pub fn of(message: &'m BorrowedMessage<'_>) -> View<'m> {
+        View { message: NonNull::new(message.ptr()).expect("rdkafka makes no message of null"), owner: PhantomData }
+    }
+
+    fn message(self) -> &'m sys::rd_kafka_message_t {
+        // SAFETY: whoever gave the view has the message for `'m`, and librdkafka does not change it.
         unsafe { self.message.as_ref() }
     }
 
-    pub(crate) fn partition(&self) -> i32 {
+    /// Its partition.
+    pub fn partition(self) -> i32 {
         self.message().partition
     }
 
-    pub(crate) fn offset(&self) -> i64 {
+    /// Its offset.
+    pub fn offset(self) -> i64 {
         self.message().offset
     }
 
     /// Milliseconds since the epoch; `None` where the broker keeps no time.
-    pub(crate) fn timestamp(&self) -> Option<i64> {
+    pub fn timestamp(self) -> Option<i64> {
         let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
         // SAFETY: the message is alive, and `kind` for the call.
         let millis = unsafe { sys::rd_kafka_message_timestamp(self.message.as_ptr(), &raw mut kind) };
         (kind != sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE).then_some(millis)
     }
 
-    pub(crate) fn key(&self) -> Option<&[u8]> {
+    /// Its key; `None` is Kafka's null.
+    pub fn key(self) -> Option<&'m [u8]> {
         // SAFETY: a key that is not null has `key_len` bytes and lives as long as the message.
         unsafe { bytes(self.message().key.cast(), self.message().key_len) }
     }
 
-    pub(crate) fn value(&self) -> Option<&[u8]> {
+    /// Its value; `None` is Kafka's null.
+    pub fn value(self) -> Option<&'m [u8]> {
         // SAFETY: a value that is not null has `len` bytes and lives as long as the message.
         unsafe { bytes(self.message().payload.cast(), self.message().len) }
     }
 
     /// Calls `each` with name and value of every header, in order. Names are whatever bytes the sender chose.
-    pub(crate) fn for_each_header<'m>(&'m self, each: impl FnMut(&'m [u8], Option<&'m [u8]>)) {
+    pub fn for_each_header(self, each: impl FnMut(&'m [u8], Option<&'m [u8]>)) {
         // SAFETY: the message is alive for as long as what is given to `each`.
         unsafe { headers(self.message.as_ptr(), each) }
     }
+}
+
+/// Whether a record whose delivery failed is certainly not on its topic.
+pub fn is_certainly_unwritten(message: &BorrowedMessage<'_>) -> bool {
+    // SAFETY: the message is alive.
+    let status = unsafe { sys::rd_kafka_message_status(message.ptr()) };
+    status == sys::rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_NOT_PERSISTED
 }
 
 impl Drop for Record<'_> {
@@ -223,13 +259,13 @@ impl Drop for Record<'_> {
 }
 
 /// Calls `each` with name and value of every header of a borrowed message, in order.
-pub(crate) fn for_each_header<'m>(message: &'m BorrowedMessage<'_>, each: impl FnMut(&'m [u8], Option<&'m [u8]>)) {
+pub fn for_each_header<'m>(message: &'m BorrowedMessage<'_>, each: impl FnMut(&'m [u8], Option<&'m [u8]>)) {
     // SAFETY: the message is alive for as long as what is given to `each`.
     unsafe { headers(message.ptr(), each) }
 }
 
 /// Where an assigned partition ended when it was last read from; `None` before that. Does not ask.
-pub(crate) fn last_end<C: ClientContext>(client: &Client<C>, topic: &str, partition: i32) -> Option<i64> {
+pub fn last_end<C: ClientContext>(client: &Client<C>, topic: &str, partition: i32) -> Option<i64> {
     let topic = CString::new(topic).ok()?;
     let (mut low, mut high) = (-1, -1);
     // SAFETY: client and name live for the call, and the numbers are written during it.

@@ -7,10 +7,11 @@ use tokio::sync::watch;
 use wal_model::Topic;
 
 /// A partition of a topic.
-pub(crate) type Partition = (Topic, i32);
+pub type Partition = (Topic, i32);
 
 /// Which partitions are ours, each under a number that no earlier or later assignment of it has.
-pub(crate) struct Epochs {
+#[derive(Default)]
+pub struct Epochs {
     current: Mutex<Current>,
     moved: watch::Sender<u64>,
 }
@@ -23,27 +24,29 @@ struct Current {
 
 /// The epochs a batch was started under.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Snapshot(Vec<(Partition, u64)>);
+pub struct Snapshot(Vec<(Partition, u64)>);
 
 impl Snapshot {
     /// The epoch a partition was held under.
-    pub(crate) fn epoch(&self, partition: &Partition) -> Option<u64> {
+    pub fn epoch(&self, partition: &Partition) -> Option<u64> {
         self.0.iter().find(|(other, _)| other == partition).map(|(_, epoch)| *epoch)
     }
 
     /// Only what concerns some partitions.
-    pub(crate) fn restricted_to(mut self, is_wanted: impl Fn(&Partition) -> bool) -> Snapshot {
+    pub fn restricted_to(mut self, is_wanted: impl Fn(&Partition) -> bool) -> Snapshot {
         self.0.retain(|(partition, _)| is_wanted(partition));
         self
     }
 }
 
 impl Epochs {
-    pub(crate) fn new() -> Epochs {
-        Epochs { current: Mutex::default(), moved: watch::Sender::new(0) }
+    /// No partition is ours yet.
+    pub fn new() -> Epochs {
+        Epochs::default()
     }
 
-    pub(crate) fn assign(&self, partitions: impl IntoIterator<Item = Partition>) {
+    /// Partitions are ours, from now on and anew.
+    pub fn assign(&self, partitions: impl IntoIterator<Item = Partition>) {
         let mut current = self.lock();
         for partition in partitions {
             current.last += 1;
@@ -52,7 +55,8 @@ impl Epochs {
         }
     }
 
-    pub(crate) fn revoke<'a>(&self, partitions: impl IntoIterator<Item = &'a Partition>) {
+    /// Partitions are not ours any more.
+    pub fn revoke<'a>(&self, partitions: impl IntoIterator<Item = &'a Partition>) {
         let mut current = self.lock();
         for partition in partitions {
             current.of.remove(partition);
@@ -61,8 +65,13 @@ impl Epochs {
         self.moved.send_modify(|count| *count += 1);
     }
 
+    /// The epoch of a partition; `None` if it is not ours.
+    pub fn of(&self, partition: &Partition) -> Option<u64> {
+        self.lock().of.get(partition).copied()
+    }
+
     /// The epochs of some partitions; `None` if one of them is not ours.
-    pub(crate) fn snapshot<'a>(&self, partitions: impl IntoIterator<Item = &'a Partition>) -> Option<Snapshot> {
+    pub fn snapshot<'a>(&self, partitions: impl IntoIterator<Item = &'a Partition>) -> Option<Snapshot> {
         let current = self.lock();
         partitions
             .into_iter()
@@ -72,13 +81,13 @@ impl Epochs {
     }
 
     /// Whether every partition is still held under the epoch it had.
-    pub(crate) fn holds(&self, snapshot: &Snapshot) -> bool {
+    pub fn holds(&self, snapshot: &Snapshot) -> bool {
         let current = self.lock();
         snapshot.0.iter().all(|(partition, epoch)| current.of.get(partition) == Some(epoch))
     }
 
     /// Returns when the snapshot does not hold any more.
-    pub(crate) async fn passed(&self, snapshot: &Snapshot) {
+    pub async fn passed(&self, snapshot: &Snapshot) {
         let mut moved = self.moved.subscribe();
         // Subscribed before the first look: a revoke in between wakes the wait below.
         while self.holds(snapshot) {
