@@ -131,6 +131,8 @@ pub struct Consumer {
     pub partitions: i32,
     /// How much it misbehaves, of a hundred times.
     pub mischief: u8,
+    /// Whether it sends answers to whatever partition it likes.
+    pub misroutes: bool,
 }
 
 impl Consumer {
@@ -209,7 +211,7 @@ impl Consumer {
             Truth::Failed(wish) => failed(record, wish, self.topics.failures()),
             Truth::Forged => unreachable!("made elsewhere"),
         };
-        if self.is_up_to_mischief(random) {
+        if self.misroutes && self.is_up_to_mischief(random) {
             out.partition = Some(random.i32(0..self.partitions));
         }
         let Delivery { log_id, round, attempt, .. } = delivery.clone();

@@ -125,7 +125,11 @@ impl World {
         let store_mood = store::Mood { fails: weather.store, random: random.fork() };
         let slow = Slow { store: store.clone(), mood: Arc::new(Mutex::new(store_mood)) };
         let answers = if random.u8(..10) == 0 { "none" } else { "expected" };
-        let given = [("policy.answers", answers.to_owned())];
+        // A failure that is moved to its partition counts as told when it is moved. After an outage that is longer than the memory its
+        // twin would be forgotten by then, so where answers are misrouted the memory must be longer than any outage.
+        let misroutes = random.bool();
+        let memory = if misroutes { "6h" } else { "15m" };
+        let given = [("policy.answers", answers.to_owned()), ("retry_scheduler.memory", memory.to_owned())];
         let with = Installation {
             settings: Settings::load_from(None, std::iter::empty(), &given).expect("the defaults are valid"),
             keyring: keyring.clone(),
@@ -138,7 +142,8 @@ impl World {
         };
         let requests = people::requests(&topics, &targets, START + SESSION, &mut random);
         let plans = people::plans(requests.len(), &mut random);
-        let consumer = Consumer { plans, topics: topics.clone(), partitions: PARTITIONS, mischief: weather.mischief };
+        let mischief = weather.mischief;
+        let consumer = Consumer { plans, topics: topics.clone(), partitions: PARTITIONS, mischief, misroutes };
         let ledger = Ledger::new(keyring, topics, targets.iter().cloned().collect(), weather.skew);
         let brokers_clock = Skewed::of(&time);
         let clears_at = START + *pick(&[600_000, 3_600_000, 9_000_000], &mut random);
