@@ -12,6 +12,7 @@ pub mod log;
 pub mod outcome;
 pub mod records;
 pub mod target;
+pub mod retrying;
 pub mod turns;
 
 use std::time::Duration;
@@ -21,6 +22,7 @@ pub use load::Load;
 pub use log::Log;
 pub use outcome::Outcome;
 pub use target::Target;
+pub use retrying::Retrying;
 
 /// What a busy machine may take for anything that usually takes a second.
 pub const SOON: Duration = Duration::from_secs(60);

@@ -2,10 +2,11 @@
 //!
 //! ```text
 //!   script (what to do, as data) ─▶ story (does and checks it) ─▶ teller (lines, a table, or JSON)
-//!                                     │ scene: an ordinary producer, an ordinary consumer
-//!                                     ▼ stack: broker, store, writer, gateway
+//!                                     │ life: of one entry        scene: a producer, a consumer that answers
+//!                                     ▼ stack: broker, store, services, gateway
 //! ```
 
+mod life;
 mod play;
 mod scene;
 mod script;

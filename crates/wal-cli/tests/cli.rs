@@ -41,6 +41,24 @@ impl Dev {
         wal(&["entry", "show", id, "--namespace", "orders", "--gateway", &self.gateway, "-o", "json"])
     }
 
+    /// A command that goes through the gateway.
+    fn act(&self, args: &[&str]) -> support::Ended {
+        wal(&[args, &["--gateway", &self.gateway, "-o", "json"]].concat())
+    }
+
+    /// The entry, as soon as it is so. What was answered is noted a moment later, and nothing here would be told of it.
+    #[track_caller]
+    fn until(&self, log_id: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + support::SOON;
+        loop {
+            let entry = self.entry(log_id).json().remove(0);
+            if is_so(&entry) {
+                return entry;
+            }
+            assert!(Instant::now() < deadline, "{entry}");
+        }
+    }
+
     fn tail(&self, max: &str) -> Vec<Value> {
         let tail = ["tail", "order_events", "--from", "beginning", "--max", max];
         let tailed = wal(&[&tail[..], &["--bootstrap", &self.bootstrap, "-o", "json"]].concat());
@@ -57,7 +75,8 @@ fn folder() -> TempDir {
 fn help_shows_where_to_begin_and_what_exit_codes_mean() {
     let help = wal(&["--help"]);
     assert_eq!(help.code, Some(0));
-    for text in ["wal demo", "wal dev", "write", "tail", "entry", "topics", "Exit codes:", "4  unknown"] {
+    let commands = ["write", "tail", "entry", "topics", "stuck", "complete", "fail", "retry", "cancel", "rescue"];
+    for text in ["wal demo", "wal dev", "Exit codes:", "4  unknown", "6  too late"].iter().chain(&commands) {
         assert!(help.stdout.contains(text), "{text} is not in\n{}", help.stdout);
     }
     assert!(help.stdout.lines().all(|line| line.chars().count() <= 100), "{}", help.stdout);
@@ -73,11 +92,25 @@ fn the_demo_tells_the_whole_story() {
     assert_eq!(demo.stderr, "", "noise");
     assert!(!demo.stdout.contains('\x1b'), "a pipe is not coloured");
     let table = demo.stdout.split(" request ").last().unwrap();
-    for target in ["saga_execution_queue", "canonical_model_registry", "routing_evaluation_queue"] {
-        let row = table.lines().find(|line| line.contains(target)).unwrap_or_else(|| panic!("{target}:\n{table}"));
-        assert!(row.contains("wal_") && row.contains("pending") && row.matches(" ms").count() == 2, "{row}");
+    let ends = [
+        ("execute_saga → saga_execution_queue", "completed"),
+        ("canonical_model_registry", "completed"),
+        ("routing_evaluation_queue", "completed"),
+        ("charge_card", "completed"),
+        ("refund", "failed (exhausted)"),
+        ("charge_late_fee", "failed (cancelled)"),
+        ("reserve_seat", "failed (expired)"),
+    ];
+    for (request, end) in ends {
+        let row = table.lines().find(|line| line.contains(request)).unwrap_or_else(|| panic!("{request}:\n{table}"));
+        assert!(row.contains("wal_") && row.contains(end) && row.matches(" ms").count() == 2, "{row}");
     }
     assert!(table.contains("same again") && table.contains("WAL_UNKNOWN_FIELD"), "{table}");
+    let retries: Vec<_> = demo.stdout.lines().filter(|line| line.contains(", delivered +")).collect();
+    assert_eq!(retries.len(), 4, "each retry says when it was due and how late it came: {retries:?}");
+    for line in ["●  attempt 3 delivered", "✔  attempt 3 completed"] {
+        assert!(table.contains(line), "{line} is not drawn:\n{table}");
+    }
 }
 
 #[test]
@@ -87,8 +120,14 @@ fn the_demo_can_be_read_by_a_script() {
     let lines = demo.json();
     let summary = lines.last().unwrap();
     assert_eq!((&summary["event"], &summary["success"]), (&"summary".into(), &true.into()));
-    assert_eq!(summary["steps"].as_array().unwrap().len(), 5);
-    assert_eq!(summary["steps"][0]["log_id"], summary["steps"][3]["log_id"], "the repeat met the same entry");
+    let steps = summary["steps"].as_array().unwrap();
+    assert_eq!(steps.len(), 9);
+    assert_eq!(steps[0]["log_id"], steps[3]["log_id"], "the repeat met the same entry");
+    let attempts: Vec<_> = steps[5..].iter().map(|step| step["attempts"].as_u64().unwrap()).collect();
+    assert_eq!(attempts, [3, 3, 1, 1], "what is cancelled does not come back");
+    for late in steps[5..7].iter().flat_map(|step| step["late_ms"].as_array().unwrap()) {
+        assert!(late.as_i64().unwrap() >= 0, "early: {summary}");
+    }
 }
 
 #[test]
@@ -168,6 +207,73 @@ fn a_file_of_requests_is_answered_line_by_line() {
 
     let checked = wal(&["topics", "check", "--bootstrap", &dev.bootstrap]);
     assert!(checked.stdout.contains("wal.ingress"), "{checked:?}");
+}
+
+#[test]
+fn a_person_can_answer_where_no_consumer_does() {
+    let folder = folder();
+    let dev = Dev::start(folder.path());
+    let log_id = dev.write("r-1")[0]["log_id"].as_str().unwrap().to_owned();
+    let failure = ["--error-code", "TIMEOUT", "--error", "no answer"];
+
+    let failed = dev.act(&[&["fail", &log_id][..], &failure].concat());
+    assert_eq!((failed.code, &failed.json()[0]["attempt"]), (Some(0), &1.into()), "{failed:?}");
+    let entry = dev.until(&log_id, |entry| entry["status"] == "retrying");
+    assert_eq!((&entry["error"], &entry["attempts"][0]["error_code"]), (&"no answer".into(), &"TIMEOUT".into()));
+    let again = dev.act(&[&["fail", &log_id][..], &failure].concat());
+    assert_eq!(again.code, Some(6), "the next one is due in a minute: {again:?}");
+    assert!(again.stderr.contains("WAL_ATTEMPT_ANSWERED"), "{again:?}");
+
+    assert_eq!(dev.act(&["cancel", &log_id]).code, Some(0));
+    let entry = dev.until(&log_id, |entry| entry["status"] == "failed");
+    assert_eq!(entry["reason"], "cancelled");
+    let late = dev.act(&["complete", &log_id]);
+    assert!(late.code == Some(6) && late.stderr.contains("WAL_ENTRY_FINISHED"), "{late:?}");
+    let missing = log_id.replace("wal_orders_", "wal_other_");
+    assert_eq!(dev.act(&["complete", &missing]).code, Some(5));
+    let misplaced = dev.act(&["complete", &log_id, "--result", "no json"]);
+    assert_eq!(misplaced.code, Some(2), "{misplaced:?}");
+
+    let log_id = dev.write("r-2")[0]["log_id"].as_str().unwrap().to_owned();
+    assert_eq!(dev.act(&["retry", &log_id, "--attempt", "1"]).code, Some(0));
+    let attempts = |item: &Value| (item["delivery"]["log_id"] == *log_id).then(|| item["delivery"]["attempt"].clone());
+    let deliveries = dev.tail("3");
+    assert_eq!(deliveries.iter().filter_map(attempts).collect::<Vec<_>>(), [1, 2]);
+    dev.until(&log_id, |entry| entry["status"] == "retrying");
+    let completed = dev.act(&["complete", &log_id, "--attempt", "2", "--result", r#"{"paid": true}"#]);
+    assert_eq!(completed.code, Some(0), "{completed:?}");
+    let entry = dev.until(&log_id, |entry| entry["status"] == "completed");
+    assert_eq!((&entry["result"]["paid"], &entry["retry_count"]), (&true.into(), &1.into()));
+
+    let drawn = wal(&["entry", "show", &log_id, "--gateway", &dev.gateway]);
+    for line in ["○  written", "✗  attempt 1 failed", "●  attempt 2 delivered", "✔  attempt 2 completed"] {
+        assert!(drawn.stdout.contains(line), "{line} is not in\n{}", drawn.stdout);
+    }
+}
+
+#[test]
+fn what_nobody_answers_is_found_and_delivered_again() {
+    let folder = folder();
+    let dev = Dev::start(folder.path());
+    let log_id = dev.write("r-1")[0]["log_id"].as_str().unwrap().to_owned();
+
+    assert_eq!(dev.act(&["stuck"]).json(), Vec::<Value>::new(), "not for ten minutes yet");
+    let stuck = dev.act(&["stuck", "--older-than", "1ms", "--namespace", "orders"]);
+    assert_eq!(stuck.json()[0]["log_id"], *log_id, "{stuck:?}");
+
+    let rescue = ["rescue", "orders", "--from", "-1h"];
+    let recent = dev.act(&rescue);
+    assert_eq!(recent.json()[0]["outcome"], "left", "{recent:?}");
+    let dry = dev.act(&[&rescue[..], &["--force"]].concat());
+    assert_eq!((dry.code, &dry.json()[0]["outcome"]), (Some(0), &"would_be_delivered".into()), "{dry:?}");
+    assert!(dry.stderr.contains("--yes delivers them"), "{dry:?}");
+    let done = dev.act(&[&rescue[..], &["--force", "--yes"]].concat());
+    assert_eq!((done.code, &done.json()[0]["outcome"]), (Some(0), &"delivered".into()), "{done:?}");
+
+    let deliveries = dev.tail("2");
+    let names: Vec<_> =
+        deliveries.iter().map(|item| (&item["delivery"]["log_id"], &item["delivery"]["attempt"])).collect();
+    assert_eq!(names, [(&log_id.as_str().into(), &1.into()); 2], "the same attempt, twice");
 }
 
 #[test]

@@ -122,19 +122,21 @@ impl Completed {
         if value.is_empty() {
             return Err(NotAnAnswer::Unreadable("it is empty".to_owned()));
         }
-        // A failure is told by its status, whatever stands beside it.
-        if let Ok(AnswerStatusJson { status }) = serde_json::from_slice(value)
-            && matches!(&*status, "failed" | "retrying" | "pending")
-        {
-            return Err(NotAnAnswer::Misplaced(
-                "from a consumer only `completed` is taken here; a failure belongs on the failures topic",
-            ));
-        }
-        let unreadable = |error: serde_json::Error| NotAnAnswer::Unreadable(error.to_string());
-        let answer: AnswerJson<'_> = serde_json::from_slice(value).map_err(unreadable)?;
-        match &*answer.status {
-            "completed" => Ok(Completed { echo, result: answer.result.map(kept_result) }),
-            _ => Err(NotAnAnswer::Unreadable("its status is not `completed`".to_owned())),
+        let why = match serde_json::from_slice::<AnswerJson<'_>>(value) {
+            Ok(answer) if answer.status == "completed" => {
+                return Ok(Completed { echo, result: answer.result.map(kept_result) });
+            }
+            Ok(_) => "its status is not `completed`".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        // A failure is known by its status, whatever stands beside it.
+        match serde_json::from_slice::<AnswerStatusJson<'_>>(value) {
+            Ok(AnswerStatusJson { status }) if ["failed", "retrying", "pending"].contains(&&*status) => {
+                Err(NotAnAnswer::Misplaced(
+                    "from a consumer only `completed` is taken here; a failure belongs on the failures topic",
+                ))
+            }
+            Ok(_) | Err(_) => Err(NotAnAnswer::Unreadable(why)),
         }
     }
 

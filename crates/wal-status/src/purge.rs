@@ -1,8 +1,9 @@
 //! Purge: what has been finished for long enough. Pure.
 //!
 //! First the tombstone on `wal.status`, in a transaction; when that is committed the entry is removed from the store. A crash in
-//! between leaves a finished entry that the next sweep finds again. Whoever follows `wal.status` may so learn a little early that an
-//! entry is gone, but never keeps one that is.
+//! between leaves a finished entry that the next sweep finds again. So whoever follows `wal.status` may learn a little early that an
+//! entry is gone. (One that stood still exactly between the two may remove an entry of which another has told the state again
+//! meanwhile; the store is right even so, since it removes only what is still finished, and what is left is that last word.)
 
 use std::collections::HashMap;
 use std::time::Duration;

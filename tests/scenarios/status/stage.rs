@@ -167,7 +167,11 @@ pub fn stop(process: &Process) {
 }
 
 #[track_caller]
-pub fn expect_status(stored: &HashMap<String, Entry>, entries: &[Entry], status: Status) {
+pub fn expect_status<'a>(
+    stored: &HashMap<String, Entry>,
+    entries: impl IntoIterator<Item = &'a Entry>,
+    status: Status,
+) {
     for entry in entries {
         let found = &stored[&entry.log_id.to_string()];
         assert_eq!(found.state.status(), status, "{}: {:?}", entry.log_id, found.state);

@@ -45,9 +45,9 @@ fn an_entry_past_its_deadline_fails_with_a_dead_letter_and_a_parked_one_is_left_
     stage.wait_until_told(&silent, "failed", &process);
 
     let stored = stage.finish(process);
-    expect_status(&stored, &[silent.clone()], Status::Failed);
-    expect_status(&stored, &[parked.clone()], Status::Retrying);
-    expect_status(&stored, &[answered], Status::Completed);
+    expect_status(&stored, [&silent], Status::Failed);
+    expect_status(&stored, [&parked], Status::Retrying);
+    expect_status(&stored, [&answered], Status::Completed);
     let letters = stage.letters();
     assert_eq!(letters.len(), 1, "{letters:?}");
     let letter = &letters[&silent.log_id.to_string()][0];
@@ -85,7 +85,7 @@ fn a_completion_that_was_written_before_the_deadline_and_is_folded_long_after_wi
     stage.wait_until_told(&one, "completed", &process);
 
     let stored = stage.finish(process);
-    expect_status(&stored, &[one.clone()], Status::Completed);
+    expect_status(&stored, [&one], Status::Completed);
     assert!(!stage.letters().contains_key(&one.log_id.to_string()));
 }
 
@@ -112,8 +112,8 @@ fn what_finished_long_ago_is_purged_and_what_was_redriven_or_is_open_stays() {
 
     let stored = stage.finish(process);
     assert_eq!(stored.len(), 3, "{:?}", stored.keys());
-    expect_status(&stored, &[redriven[0].clone(), open], Status::Pending);
-    expect_status(&stored, &[recent], Status::Completed);
+    expect_status(&stored, [&redriven[0], &open], Status::Pending);
+    expect_status(&stored, [&recent], Status::Completed);
     assert_eq!(stage.told().values().filter(|status| *status == "gone").count(), old.len());
 }
 

@@ -135,6 +135,15 @@ impl Log {
         Process::start(name, &[], &all)
     }
 
+    /// Starts a retry scheduler, with settings that go before the log's own; does not wait for it.
+    #[track_caller]
+    pub fn start_scheduler(&self, settings: &[(&str, &str)], env: &[(&str, &str)]) -> Process {
+        let mut all = self.env(settings.iter().copied());
+        all.extend(env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let all: Vec<(&str, &str)> = all.iter().map(|(name, value)| (&**name, &**value)).collect();
+        Process::start("wal-retry-scheduler", &[], &all)
+    }
+
     /// Settings as a writer within this process takes them, with others that go before the log's own.
     #[track_caller]
     pub fn settings(&self, given: &[(&str, &str)]) -> Settings {

@@ -2,24 +2,28 @@
 
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
 use wal_model::receipt::Receipt;
+use wal_model::{Clock as _, SystemClock};
 use wal_runtime::shutdown::Shutdown;
+use wal_sdk::Done;
 
 use super::scene::{Next, PATIENCE, Scene};
-use super::script::{self, TARGETS};
+use super::script::{self, Life, TARGETS};
 use super::story::{Played, Story};
 use super::teller::{Row, Teller, millis};
 use crate::args::{self, Global};
+use crate::card;
 use crate::dev::folder::Folder;
+use crate::entry_json::EntryJson;
 use crate::gateway::Gateway;
 use crate::paint::Tone;
 use crate::problem::{Exit, Problem};
 use crate::screen::Screen;
 use crate::settings::{self, Quiet};
 use crate::stack::{Choice, Missing, Options, Stack};
+use crate::timeline;
 
-/// How long it may take until the writer has its partitions.
+/// How long it may take until all services have their partitions.
 const READY: Duration = Duration::from_secs(20);
 
 /// Plays the demo in a temporary folder, which is gone afterwards.
@@ -67,7 +71,7 @@ fn options(folder: &Folder) -> Options {
 
 async fn play(teller: &mut Teller<'_>, stack: &mut Stack, folder: &Folder, started: Instant) -> Result<Exit, Problem> {
     teller.fact("broker", &stack.bootstrap()?, "embedded, speaks Kafka's protocol")?;
-    teller.fact("gateway", &stack.gateway_url(), "HTTP, read only")?;
+    teller.fact("gateway", &stack.gateway_url(), "HTTP: look up, answer, cancel, rescue")?;
     teller.fact("data", &folder.path().display().to_string(), "removed at the end")?;
     let ready_after = stack.ready(READY).await?;
     let mut scene = Scene::open(stack).await?;
@@ -80,10 +84,12 @@ async fn play(teller: &mut Teller<'_>, stack: &mut Stack, folder: &Folder, start
         millis(warm_up)
     ))?;
 
-    let played = Story::new(teller, &mut scene).tell(&script::steps()).await?;
-    let rows = rows(&played, &Gateway::at(&stack.gateway_url())?).await?;
+    let gateway = Gateway::at(&stack.gateway_url())?;
+    let mut played = Story::new(teller, &mut scene, &gateway).tell(&script::steps()).await?;
+    let rows = rows(&mut played, &scene, &gateway).await?;
     scene.close().await;
-    finish(teller, &played, &rows, started.elapsed())
+    let picture = picture(teller, &played, &gateway).await?;
+    finish(teller, &played, &rows, &picture, started.elapsed())
 }
 
 /// One request to each target: makes the targets, and every connection from end to end.
@@ -95,15 +101,20 @@ async fn warm_up(scene: &mut Scene, stack: &Stack) -> Result<Duration, Problem> 
         match scene.next(Some(&mut pending), PATIENCE).await? {
             Next::Receipt { receipt: Receipt::Stored { .. }, .. } => {}
             Next::Receipt { receipt, .. } => return Err(failed(&format!("warm up: the receipt says {receipt:?}"))),
-            Next::Delivery { .. } | Next::DeadLetter { .. } | Next::Nothing => {
+            Next::Attempt { .. } | Next::Status { .. } | Next::DeadLetter { .. } | Next::Nothing => {
                 return Err(failed(&format!("warm up: no receipt came within {} s", PATIENCE.as_secs())));
             }
         }
     }
     scene.follow(stack, &TARGETS).await?;
-    for _ in TARGETS {
+    let (mut delivered, mut completed) = (0, 0);
+    while delivered < TARGETS.len() || completed < TARGETS.len() {
         match scene.next(None, PATIENCE).await? {
-            Next::Delivery { .. } => {}
+            Next::Attempt { attempt, .. } => {
+                delivered += 1;
+                attempt.complete(Done::silent());
+            }
+            Next::Status { .. } => completed += 1,
             Next::Receipt { .. } | Next::DeadLetter { .. } | Next::Nothing => {
                 return Err(failed(&format!("warm up: no delivery came within {} s", PATIENCE.as_secs())));
             }
@@ -117,48 +128,84 @@ fn failed(what: &str) -> Problem {
     Problem::new(Exit::Failed, "WAL_DEMO_FAILED", what).hint(hint)
 }
 
-/// What the gateway says of an entry, as far as the table shows it.
-#[derive(Deserialize)]
-struct Stands {
-    status: String,
-}
-
-async fn rows(played: &[Played], gateway: &Gateway) -> Result<Vec<Row>, Problem> {
+/// The end state, as the gateway tells it.
+async fn rows(played: &mut [Played], scene: &Scene, gateway: &Gateway) -> Result<Vec<Row>, Problem> {
     let mut rows = Vec::new();
     for step in played {
-        let status = match &step.log_id {
-            Some(log_id) => match gateway.entry(log_id, None).await? {
-                Some(json) => {
-                    serde_json::from_str::<Stands>(json.get()).map_or_else(|error| error.to_string(), |e| e.status)
+        let answer = match (&step.answer, &step.log_id) {
+            (Some(answer), _) => answer.clone(),
+            (None, Some(log_id)) => match gateway.entry(log_id, None).await? {
+                Some(json) => ends(step, &EntryJson::read(&json)?),
+                None => {
+                    step.missing.push(format!("the gateway finds the entry of {}", step.request.operation));
+                    (Tone::Bad, "not found".to_owned())
                 }
-                None => "not found".to_owned(),
             },
-            None => "-".to_owned(),
+            (None, None) => (Tone::Plain, "-".to_owned()),
         };
+        let attempts = step.log_id.as_ref().map_or(&[][..], |log_id| scene.attempts(log_id));
+        if step.life == Some(Life::IsCancelled) && attempts.len() > 1 {
+            step.missing.push(format!("{} stays away after it was cancelled", step.request.operation));
+        }
         rows.push(Row {
             operation: step.request.operation.to_owned(),
             target: step.request.target.to_owned(),
             log_id: step.log_id.as_ref().map(ToString::to_string),
-            answer: step.answer.clone().unwrap_or((Tone::Plain, status)),
+            answer,
             durable_after: step.durable_after,
             delivered: step.delivered,
+            attempts: attempts.len(),
+            late: step.late.clone(),
         });
     }
     Ok(rows)
 }
 
-fn finish(teller: &mut Teller<'_>, played: &[Played], rows: &[Row], took: Duration) -> Result<Exit, Problem> {
-    let mut missing: Vec<String> = played.iter().flat_map(|step| step.missing.clone()).collect();
-    let not_found = rows.iter().filter(|row| row.answer.1 == "not found");
-    missing.extend(not_found.map(|row| format!("the gateway finds the entry of {}", row.operation)));
+/// The life of the entry that came back and was done in the end, as `wal entry show` draws it.
+async fn picture(teller: &Teller<'_>, played: &[Played], gateway: &Gateway) -> Result<Vec<String>, Problem> {
+    let is_drawn = |step: &&Played| matches!(step.life, Some(Life::FailsAtFirst(_)));
+    let Some(log_id) = played.iter().find(is_drawn).and_then(|step| step.log_id.as_ref()) else {
+        return Ok(Vec::new());
+    };
+    match gateway.entry(log_id, None).await? {
+        Some(json) => Ok(timeline::draw(&EntryJson::read(&json)?, SystemClock.now(), teller.paint())),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// How an entry stands, checked against how it must.
+fn ends(step: &mut Played, entry: &EntryJson) -> (Tone, String) {
+    let stands = (entry.status.as_str(), entry.reason.as_deref());
+    if step.life.is_some_and(|life| life.end() != stands) {
+        step.missing.push(format!("the gateway tells the end of {}; it says {stands:?}", step.request.operation));
+    }
+    let reason = entry.reason.as_ref().map_or(String::new(), |reason| format!(" ({reason})"));
+    (card::status_tone(&entry.status), format!("{}{reason}", entry.status))
+}
+
+fn finish(
+    teller: &mut Teller<'_>,
+    played: &[Played],
+    rows: &[Row],
+    picture: &[String],
+    took: Duration,
+) -> Result<Exit, Problem> {
+    let missing: Vec<String> = played.iter().flat_map(|step| step.missing.clone()).collect();
     let is_well = missing.is_empty();
     teller.summary(rows, took, is_well)?;
     if !is_well {
         return Err(failed(&format!("see what was expected: {}", missing.join("; "))));
     }
+    let late: Vec<i64> = played.iter().flat_map(|step| step.late.clone()).collect();
+    let retries = late.iter().map(i64::to_string).collect::<Vec<_>>().join(", ");
+    let remark = format!(
+        "Read back through the gateway: every entry stands as its consumer left it, or as nobody\n\
+         answered it. Retries came {retries} ms after they were due. The card that was declined\n\
+         twice, as `wal entry show` draws it:\n\n{}",
+        picture.join("\n")
+    );
     teller.farewell(
-        "Read back through the gateway: every entry is there. `pending` is all that can be\n\
-         said so far: no consumer has answered, and wal-status, which would note it, is not\nbuilt yet.",
+        &remark,
         &format!("Everything happened as expected, {:.1} s in all.", took.as_secs_f64()),
         "Next: `wal dev`, a log to work with.",
     )?;

@@ -4,11 +4,12 @@ use std::time::{Duration, Instant};
 
 use wal_model::receipt::Receipt;
 use wal_model::{Code, LogId};
-use wal_sdk::Pending;
+use wal_sdk::{Done, Pending};
 
 use super::scene::{Next, PATIENCE, Scene};
-use super::script::{Action, Request, Step};
+use super::script::{Action, Life, Request, Step};
 use super::teller::Teller;
+use crate::gateway::Gateway;
 use crate::paint::Tone;
 use crate::problem::Problem;
 
@@ -18,34 +19,41 @@ pub struct Played {
     pub request: Request,
     /// The entry it made or met.
     pub log_id: Option<LogId>,
+    /// How the entry must stand in the end, if it made one.
+    pub life: Option<Life>,
     /// What the answer was, where it was no new entry.
     pub answer: Option<(Tone, String)>,
     /// When the receipt said that it is durable.
     pub durable_after: Option<Duration>,
-    /// When the delivery came; or why none did.
+    /// When the first attempt came; or why none did.
     pub delivered: Result<Duration, &'static str>,
+    /// How long after it was due each retry came, in milliseconds.
+    pub late: Vec<i64>,
     /// What was expected and did not happen.
     pub missing: Vec<String>,
 }
 
 impl Played {
-    fn of(request: Request) -> Played {
-        let (log_id, answer, durable_after, missing) = (None, None, None, Vec::new());
-        Played { request, log_id, answer, durable_after, delivered: Err("-"), missing }
+    /// Nothing yet.
+    pub fn of(request: Request) -> Played {
+        let (log_id, life, answer, durable_after) = (None, None, None, None);
+        let (late, missing) = (Vec::new(), Vec::new());
+        Played { request, log_id, life, answer, durable_after, delivered: Err("-"), late, missing }
     }
 }
 
 /// The story so far.
 pub struct Story<'a, 'b> {
-    teller: &'a mut Teller<'b>,
-    scene: &'a mut Scene,
+    pub(super) teller: &'a mut Teller<'b>,
+    pub(super) scene: &'a mut Scene,
+    pub(super) gateway: &'a Gateway,
     told: Vec<Played>,
 }
 
 impl<'a, 'b> Story<'a, 'b> {
     /// A story that has not begun.
-    pub fn new(teller: &'a mut Teller<'b>, scene: &'a mut Scene) -> Story<'a, 'b> {
-        Story { teller, scene, told: Vec::new() }
+    pub fn new(teller: &'a mut Teller<'b>, scene: &'a mut Scene, gateway: &'a Gateway) -> Story<'a, 'b> {
+        Story { teller, scene, gateway, told: Vec::new() }
     }
 
     /// Plays the steps in order, up to the first of which something is missing.
@@ -53,7 +61,7 @@ impl<'a, 'b> Story<'a, 'b> {
         for (at, step) in steps.iter().enumerate() {
             self.teller.begin(at, step)?;
             let played = match &step.action {
-                Action::Write(request) => self.write(*request).await?,
+                Action::Write(request, life) => self.live(*request, *life).await?,
                 Action::Repeat { of } => {
                     let (request, log_id) = (self.told[*of].request, self.told[*of].log_id.clone());
                     self.repeat(request, log_id, *of + 1).await?
@@ -69,53 +77,12 @@ impl<'a, 'b> Story<'a, 'b> {
         Ok(self.told)
     }
 
-    async fn send(&self, request: Request) -> Result<(Pending, Instant), Problem> {
+    pub(super) async fn send(&self, request: Request) -> Result<(Pending, Instant), Problem> {
         let detail = format!("sent to {} with key {}", self.scene.ingress(), request.key);
         self.teller.happened(Tone::Plain, "request", Duration::ZERO, &detail)?;
         let pending = self.scene.send(request.key, request.json).await?;
         let sent = pending.acked().queued_at;
         Ok((pending, sent))
-    }
-
-    async fn write(&mut self, request: Request) -> Result<Played, Problem> {
-        let mut played = Played::of(request);
-        let (mut pending, sent) = self.send(request).await?;
-        let mut delivered_id = None;
-        while played.log_id.is_none() || delivered_id.is_none() {
-            let waits = played.log_id.is_none().then_some(&mut pending);
-            match self.scene.next(waits, PATIENCE).await? {
-                Next::Receipt { receipt: Receipt::Stored { log_id, .. }, at } => {
-                    let after = at.duration_since(sent);
-                    self.teller.happened(Tone::Good, "durable", after, "synced in the store, says the receipt, as")?;
-                    self.teller.name(&log_id.to_string())?;
-                    (played.log_id, played.durable_after) = (Some(log_id), Some(after));
-                }
-                Next::Receipt { receipt, .. } => {
-                    played.missing.push(format!("{} is stored; the receipt says {receipt:?}", request.operation));
-                    return Ok(played);
-                }
-                Next::Delivery { log_id, attempt, allowed, at } => {
-                    let after = at.duration_since(sent);
-                    let detail = format!("on {}, attempt {attempt} of {allowed}", request.target);
-                    self.teller.happened(Tone::Good, "delivered", after, &detail)?;
-                    played.delivered = Ok(after);
-                    delivered_id = Some(log_id);
-                }
-                Next::DeadLetter { code, .. } => {
-                    played.missing.push(format!("{} is delivered; it is a dead letter: {code}", request.operation));
-                    return Ok(played);
-                }
-                Next::Nothing => {
-                    let what = if played.log_id.is_none() { "a receipt for" } else { "the delivery of" };
-                    played.missing.push(format!("{what} {} within {} s", request.operation, PATIENCE.as_secs()));
-                    return Ok(played);
-                }
-            }
-        }
-        if played.log_id != delivered_id {
-            played.missing.push(format!("the delivery of {} carries the log id of its receipt", request.operation));
-        }
-        Ok(played)
     }
 
     /// The same request again, and behind it one with the same key: the target keeps their order, so a second copy would come first.
@@ -130,9 +97,13 @@ impl<'a, 'b> Story<'a, 'b> {
         self.scene.send(request.key, &probe).await?;
         loop {
             match self.scene.next(None, PATIENCE).await? {
-                Next::Delivery { log_id, .. } if Some(&log_id) == first.as_ref() => {}
-                Next::Delivery { at, .. } => {
-                    let copies = first.as_ref().map_or(0, |log_id| self.scene.copies(log_id));
+                Next::Attempt { attempt, .. } => {
+                    let (is_copy, at) = (Some(&attempt.delivery().log_id) == first.as_ref(), attempt.arrival().read_at);
+                    attempt.complete(Done::silent());
+                    if is_copy {
+                        continue;
+                    }
+                    let copies = first.as_ref().map_or(0, |log_id| self.scene.attempts(log_id).len());
                     if copies != 1 {
                         played.missing.push(format!("one copy on {}; there are {copies}", request.target));
                         return Ok(played);
@@ -142,7 +113,7 @@ impl<'a, 'b> Story<'a, 'b> {
                     played.delivered = Err("not again");
                     return Ok(played);
                 }
-                Next::Receipt { .. } | Next::DeadLetter { .. } => {}
+                Next::Receipt { .. } | Next::DeadLetter { .. } | Next::Status { .. } => {}
                 Next::Nothing => {
                     played.missing.push(format!("a delivery behind the repeat within {} s", PATIENCE.as_secs()));
                     return Ok(played);
@@ -174,7 +145,8 @@ impl<'a, 'b> Story<'a, 'b> {
                     return Ok(None);
                 }
                 // Counted in the scene.
-                Next::Delivery { .. } | Next::DeadLetter { .. } => {}
+                Next::Attempt { attempt, .. } => attempt.complete(Done::silent()),
+                Next::DeadLetter { .. } | Next::Status { .. } => {}
                 Next::Nothing => {
                     played.missing.push(format!("a receipt for the repeat within {} s", PATIENCE.as_secs()));
                     return Ok(None);
@@ -199,8 +171,8 @@ impl<'a, 'b> Story<'a, 'b> {
                     }
                     played.answer = Some((Tone::Bad, error_code));
                 }
-                Next::DeadLetter { code, at } => {
-                    let detail = format!("in {}, whole, with its reason", self.scene.dead_requests());
+                Next::DeadLetter { code, at, .. } => {
+                    let detail = format!("in {}, whole, with its reason", self.scene.dead_letters());
                     self.teller.happened(Tone::Good, "kept", at.duration_since(sent), &detail)?;
                     if code != expected.as_str() {
                         played.missing.push(format!("the dead letter says {expected}, not {code}"));
@@ -211,10 +183,11 @@ impl<'a, 'b> Story<'a, 'b> {
                     played.missing.push(format!("a refusal; the receipt says {receipt:?}"));
                     return Ok(played);
                 }
-                Next::Delivery { log_id, .. } => {
-                    played.missing.push(format!("no delivery; {log_id} came"));
+                Next::Attempt { attempt, .. } => {
+                    played.missing.push(format!("no delivery; {attempt:?} came"));
                     return Ok(played);
                 }
+                Next::Status { .. } => {}
                 Next::Nothing => {
                     played.missing.push(format!("receipt and dead letter within {} s", PATIENCE.as_secs()));
                     return Ok(played);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::script::{Action, Request, Step};
-use crate::paint::Tone;
+use crate::paint::{Paint, Tone};
 use crate::problem::Problem;
 use crate::screen::{Format, Screen, Table};
 
@@ -33,12 +33,16 @@ pub struct Row {
     pub target: String,
     /// The entry it made or met.
     pub log_id: Option<String>,
-    /// The entry's status, or the answer.
+    /// The entry's status and reason, or the answer.
     pub answer: (Tone, String),
     /// When the receipt said that it is durable.
     pub durable_after: Option<Duration>,
-    /// When the delivery came; or why none did.
+    /// When the first attempt came; or why none did.
     pub delivered: Result<Duration, &'static str>,
+    /// How many attempts came.
+    pub attempts: usize,
+    /// How long after it was due each retry came, in milliseconds.
+    pub late: Vec<i64>,
 }
 
 /// A row, for a script. Printed, keep stable.
@@ -50,6 +54,8 @@ struct RowJson<'a> {
     answer: &'a str,
     durable_after_ms: Option<f64>,
     delivered_after_ms: Option<f64>,
+    attempts: usize,
+    late_ms: &'a [i64],
 }
 
 /// The summary, for a script. Printed, keep stable.
@@ -71,6 +77,11 @@ impl<'a> Teller<'a> {
     /// A teller on this screen.
     pub fn new(screen: &'a Screen) -> Teller<'a> {
         Teller { screen, step: None }
+    }
+
+    /// The brush for what is told.
+    pub fn paint(&self) -> Paint {
+        self.screen.out
     }
 
     /// A line outside of any step.
@@ -110,7 +121,7 @@ impl<'a> Teller<'a> {
         self.screen.line(&format!("\n{number}  {}", paint.tone(Tone::Strong, step.title)))?;
         self.screen.line(&format!("   {}", step.remark))?;
         let request = match &step.action {
-            Action::Write(request) | Action::Refuse(request, _) => Some(request),
+            Action::Write(request, _) | Action::Refuse(request, _) => Some(request),
             Action::Repeat { .. } => None,
         };
         match request {
@@ -173,7 +184,7 @@ impl<'a> Teller<'a> {
                 steps: rows.iter().map(Row::json).collect(),
             });
         }
-        let columns = ["request", "log id", "answer", "durable", "delivered"];
+        let columns = ["request", "log id", "end", "durable", "delivered"];
         let mut table = Table::new(&columns).numbers(&[3, 4]);
         for row in rows {
             table.row(row.cells(self.screen.width));
@@ -197,6 +208,8 @@ impl Row {
             answer: &self.answer.1,
             durable_after_ms: self.durable_after.map(millis),
             delivered_after_ms: self.delivered.ok().map(millis),
+            attempts: self.attempts,
+            late_ms: &self.late,
         }
     }
 
@@ -206,11 +219,15 @@ impl Row {
             None => (format!("{} → {}", self.operation, self.target), self.log_id.clone(), self.answer.1.clone()),
             Some(width) => {
                 let log_id = self.log_id.as_ref().map(|log_id| folded_id(log_id, width));
-                (format!("{}\n→ {}", self.operation, self.target), log_id, folded_code(&self.answer.1, width))
+                (format!("{}\n→ {}", self.operation, self.target), log_id, folded_answer(&self.answer.1, width))
             }
         };
+        let between = if width.is_some() { "\n" } else { ", " };
         let durable = self.durable_after.map_or("-".to_owned(), |after| format!("{} ms", millis(after)));
         let delivered = match self.delivered {
+            Ok(after) if self.attempts > 1 => {
+                (Tone::Plain, format!("{} ms{between}{} times", millis(after), self.attempts))
+            }
             Ok(after) => (Tone::Plain, format!("{} ms", millis(after))),
             Err(why) => (Tone::Faint, why.to_owned()),
         };
@@ -229,11 +246,12 @@ fn folded_id(log_id: &str, width: usize) -> String {
     }
 }
 
-/// A code on two lines where there is little room.
-fn folded_code(code: &str, width: usize) -> String {
-    match code.rsplit_once('_') {
-        Some((head, tail)) if width < WIDE => format!("{head}\n_{tail}"),
-        Some(_) | None => code.to_owned(),
+/// A status above its reason; a code on two lines where there is little room.
+fn folded_answer(answer: &str, width: usize) -> String {
+    match (answer.split_once(" ("), answer.rsplit_once('_')) {
+        (Some((status, reason)), _) => format!("{status}\n({reason}"),
+        (None, Some((head, tail))) if width < WIDE => format!("{head}\n_{tail}"),
+        (None, Some(_) | None) => answer.to_owned(),
     }
 }
 
@@ -261,12 +279,11 @@ pub fn millis(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::paint::Paint;
 
     const LOG_ID: &str = "wal_canonical_model_20261124T100000000Z_0191d1a4-0000-5000-8000-000000000000";
 
     fn rendered(width: Option<usize>) -> String {
-        let mut table = Table::new(&["request", "log id", "answer", "durable", "delivered"]).numbers(&[3, 4]);
+        let mut table = Table::new(&["request", "log id", "end", "durable", "delivered"]).numbers(&[3, 4]);
         let row = |log_id: Option<&str>, answer: &str, delivered| Row {
             operation: "register_model".into(),
             target: "canonical_model_registry".into(),
@@ -274,8 +291,10 @@ mod tests {
             answer: (Tone::Plain, answer.to_owned()),
             durable_after: Some(Duration::from_micros(12_345)),
             delivered,
+            attempts: 3,
+            late: vec![2, 3],
         };
-        table.row(row(Some(LOG_ID), "pending", Ok(Duration::from_micros(9_876))).cells(width));
+        table.row(row(Some(LOG_ID), "failed (exhausted)", Ok(Duration::from_micros(9_876))).cells(width));
         table.row(row(None, "WAL_UNKNOWN_FIELD", Err("not again")).cells(width));
         table.render(Paint::plain(), width)
     }
@@ -285,7 +304,7 @@ mod tests {
         for width in [80, 112] {
             let text = rendered(Some(width));
             assert!(text.lines().all(|line| line.chars().count() <= width), "{text}");
-            for whole in ["→ canonical_model_registry", " 12 ms", " 9.9 ms", "not again"] {
+            for whole in ["→ canonical_model_registry", " 12 ms", " 9.9 ms", "3 times", "(exhausted)", "not again"] {
                 assert!(text.contains(whole), "{whole} was broken:\n{text}");
             }
         }
@@ -304,5 +323,6 @@ mod tests {
         let text = rendered(None);
         assert_eq!(text.lines().count(), 3);
         assert!(text.contains(LOG_ID) && text.contains("register_model → canonical_model_registry"));
+        assert!(text.contains("failed (exhausted)") && text.contains("9.9 ms, 3 times"), "{text}");
     }
 }
