@@ -11,8 +11,8 @@ pub mod load;
 pub mod log;
 pub mod outcome;
 pub mod records;
-pub mod target;
 pub mod retrying;
+pub mod target;
 pub mod turns;
 
 use std::time::Duration;
@@ -21,8 +21,8 @@ pub use gate::{Gate, Held};
 pub use load::Load;
 pub use log::Log;
 pub use outcome::Outcome;
-pub use target::Target;
 pub use retrying::Retrying;
+pub use target::Target;
 
 /// What a busy machine may take for anything that usually takes a second.
 pub const SOON: Duration = Duration::from_secs(60);
