@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use wal_tests::clients::{add_partitions, commit, create_topic, read_all, read_until};
+use wal_tests::clients::{self, add_partitions, commit, create_topic, read_all, read_until};
 use wal_tests::{Isolation, Kafka, Message, Process, Producer, Record, seed, unique, wait_until};
 
 use crate::support::log::{variable, wait_until_read};
@@ -138,6 +138,31 @@ fn partitions_that_are_added_are_read_from_their_start() {
 
     road.expect_exactly_once();
     assert!(members.iter().all(Process::is_running), "{members:?}");
+}
+
+/// Behind the last record of a transaction stands its mark. A place before it would be lost as soon as retention takes the mark, and
+/// the next start refused.
+#[test]
+fn a_place_moves_past_the_marks_of_transactions() {
+    let road = Road::new("marks");
+    let producer = Producer::transactional(&road.bootstrap, &road.group);
+    producer.begin();
+    let message = |partition| Message::to(&road.from).partition(partition).value(partition.to_string());
+    producer.send_all(&(0..PARTITIONS).map(message).collect::<Vec<_>>());
+    producer.commit();
+    let _mirror = road.start("0", &[]);
+
+    // A record and a mark in each partition.
+    let is_past = || {
+        let places = clients::committed(&road.bootstrap, &road.group, &road.from);
+        let is_past = places.iter().all(|place| place.offset == Some(2));
+        if !is_past {
+            // Asking costs two clients each time; what is waited for takes seconds.
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        is_past
+    };
+    wait_until("every place is past its mark", LATER, is_past);
 }
 
 #[test]

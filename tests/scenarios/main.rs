@@ -16,3 +16,4 @@ mod status;
 mod stored;
 mod support;
 mod topics;
+mod transactions;

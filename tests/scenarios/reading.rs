@@ -99,7 +99,7 @@ fn a_stretch_is_read_from_its_time_to_its_offset_though_marks_are_all_that_is_le
     read.sort_unstable();
     assert_eq!(read, (0..23).collect::<Vec<_>>());
 
-    let tomorrow = Timestamp::from_millis(of(0).last().unwrap().timestamp + 86_400_000).unwrap();
+    let tomorrow = Timestamp::from_millis(of(0).next_back().unwrap().timestamp + 86_400_000).unwrap();
     assert_eq!(stretch.read(&[Span { partition: 0, since: tomorrow, until: 42 }]).len(), 0);
 }
 

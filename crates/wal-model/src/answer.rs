@@ -331,7 +331,8 @@ mod tests {
     #[test]
     fn what_was_not_delivered_so_is_refused() {
         let failure = Failure { code: "X".into(), message: String::new() };
-        let spoil: [(&str, fn(&mut InRecord)); 6] = [
+        type Spoil = fn(&mut InRecord);
+        let spoil: [(&str, Spoil); 6] = [
             ("attempt", |record| set(record, wire::CE_WALATTEMPT, "2")),
             ("target", |record| set(record, wire::CE_WALTARGET, "elsewhere")),
             ("lifecycle", |record| set(record, wire::CE_WALRETRIES, "100")),

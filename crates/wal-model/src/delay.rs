@@ -56,11 +56,11 @@ impl Wait {
 impl fmt::Display for Wait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.0 / 1000;
-        if self.0 % 1000 != 0 {
+        if !self.0.is_multiple_of(1000) {
             return write!(f, "{}ms", self.0);
         }
         let unit = [(86_400, "d"), (3600, "h"), (60, "m")];
-        let fits = |(length, _): &(u64, &str)| seconds % length == 0 && seconds >= 2 * length;
+        let fits = |(length, _): &(u64, &str)| seconds.is_multiple_of(*length) && seconds >= 2 * length;
         match unit.into_iter().find(fits) {
             Some((length, name)) => write!(f, "{}{name}", seconds / length),
             None => write!(f, "{seconds}s"),

@@ -25,7 +25,7 @@ pub struct Config {
     /// How long a cancel is kept after the deadline of its round.
     #[serde(deserialize_with = "config::duration")]
     pub keep_cancels: Duration,
-    /// The most attempts that this instance releases in a second; 0 is no ceiling.
+    /// The most records that this instance takes from delay topics in a second, due ones and those between two hops; 0 is no ceiling.
     pub release_rate: u32,
     /// The most records in a batch.
     pub batch_records: usize,

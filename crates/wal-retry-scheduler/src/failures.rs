@@ -1,34 +1,26 @@
 //! The hand on the failures topic: reads, remembers, asks the brokers, and says what is to be published. Deciding is done elsewhere.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
 use tracing::{debug, info, warn};
 use wal_model::answer::{Failed, Wish};
 use wal_model::cancel::Cancel;
-use wal_model::delay::Waits;
 use wal_model::entry::Answers;
-use wal_model::seal::Keyring;
-use wal_model::topics::Topics;
-use wal_model::{Clock, InRecord, LogId, OutRecord, Refusal, Timestamp, Topic, partition};
+use wal_model::{InRecord, LogId, OutRecord, Refusal, Timestamp, Topic, partition};
 use wal_runtime::batch_loop::{Batch, CannotGoOn, Handler};
 use wal_runtime::brokers::{Brokers, Found, Shapes};
 use wal_runtime::config::Kafka;
 use wal_runtime::reading::{self, Span, Unread};
 
-use crate::cancels::Cancels;
 use crate::config::Config;
-use crate::counts::{Counts, Tally, What};
 use crate::decide::{Decision, Facts, decide};
 use crate::memory::{Fingerprint, Memory, Overflowed};
-use crate::outputs::{Press, cut_headers};
+use crate::outputs::cut_headers;
+use crate::tally::Tally;
+use crate::tools::{ASK_AGAIN, Tools};
 
-/// How long brokers that do not answer are left alone.
-const ASK_AGAIN: Duration = Duration::from_millis(250);
-/// How often a dead-letter topic is asked for that nobody says anything about, before the one for all is taken.
-const QUESTIONS: usize = 4;
 /// The most tombstones of one tick; what is left waits for the next.
 const TOMBSTONES: usize = 1000;
 
@@ -54,16 +46,9 @@ impl Past for Log {
 
 /// Everything a batch of failures needs on its way through.
 pub(crate) struct Failures<B, P> {
-    pub brokers: B,
+    pub tools: Arc<Tools<B>>,
     pub past: P,
-    pub cancels: Arc<Cancels>,
-    pub clock: Arc<dyn Clock>,
-    pub keyring: Keyring,
-    pub topics: Topics,
     pub group: String,
-    pub waits: Waits,
-    pub config: Config,
-    pub counts: Arc<Counts>,
     pub state: Mutex<State>,
 }
 
@@ -91,22 +76,14 @@ enum Case<'a> {
 
 impl<B: Brokers, P: Past> Handler for Failures<B, P> {
     async fn handle(&self, batch: &Batch) -> Result<Vec<OutRecord>, CannotGoOn> {
-        self.cancels.caught_up().await;
+        self.tools.cancels.caught_up().await;
         let partitions = self.partitions(batch).await;
         self.recall(batch, partitions).await;
         let mut tally = Tally::default();
-        let now = self.clock.now();
+        let now = self.tools.clock.now();
         let (cases, decided) = self.cases(batch, partitions, now, &mut tally);
         let shapes = self.shapes(&cases).await;
-        let press = Press {
-            topics: &self.topics,
-            keyring: &self.keyring,
-            group: &self.group,
-            waits: &self.waits,
-            unknown_target_wait: self.config.unknown_target_wait,
-            shapes: &shapes,
-            now,
-        };
+        let press = self.tools.press(&self.group, &shapes, now);
         let mut outputs = Vec::with_capacity(2 * cases.len());
         for case in &cases {
             match case {
@@ -125,26 +102,26 @@ impl<B: Brokers, P: Past> Handler for Failures<B, P> {
     /// Writes the tombstones of cancels that have outlived their round, each by the instance that holds the partition of its log id.
     /// Twice is harmless: the second removes nothing.
     async fn tick(&self, batch: &Batch) -> Result<Vec<OutRecord>, CannotGoOn> {
-        let failures = self.topics.failures();
+        let failures = self.tools.topics.failures();
         let is_held = |partition: i32| batch.places.contains_key(&(failures.clone(), partition));
         self.state().memory.keep(is_held);
-        let outlived = self.cancels.outlived(self.clock.now(), self.config.keep_cancels);
+        let outlived = self.tools.cancels.outlived(self.tools.clock.now(), self.tools.config.keep_cancels);
         if outlived.is_empty() {
             return Ok(Vec::new());
         }
-        let shapes = self.brokers.shapes(vec![failures.clone()]).await;
+        let shapes = self.tools.brokers.shapes(vec![failures.clone()]).await;
         let Some(Found::Known { partitions, .. }) = shapes.get(&failures) else { return Ok(Vec::new()) };
         let is_ours = |log_id: &LogId| home(log_id, *partitions).is_some_and(is_held);
         let ours = outlived.into_iter().filter(is_ours).take(TOMBSTONES);
-        Ok(ours.map(|log_id| Cancel::tombstone(&log_id, self.topics.cancels())).collect())
+        Ok(ours.map(|log_id| Cancel::tombstone(&log_id, self.tools.topics.cancels())).collect())
     }
 
     fn committed(&self) {
         let mut state = self.state();
         for (partition, time, attempt) in std::mem::take(&mut state.decided) {
-            warn_of(state.memory.remember(partition, time, attempt), &self.config);
+            warn_of(state.memory.remember(partition, time, attempt), &self.tools.config);
         }
-        self.counts.add(&std::mem::take(&mut state.tally));
+        self.tools.meter.add(std::mem::take(&mut state.tally), self.tools.clock.now());
     }
 
     fn given_up(&self) {
@@ -152,7 +129,7 @@ impl<B: Brokers, P: Past> Handler for Failures<B, P> {
         state.memory.clear();
         (state.decided, state.tally) = (Vec::new(), Tally::default());
         drop(state);
-        self.brokers.forget();
+        self.tools.brokers.forget();
     }
 }
 
@@ -163,12 +140,12 @@ impl<B: Brokers, P: Past> Failures<B, P> {
 
     /// How many partitions the failures topic has. One that stands further than is known says that what is known is old.
     async fn partitions(&self, batch: &Batch) -> i32 {
-        let failures = self.topics.failures();
+        let failures = self.tools.topics.failures();
         let last = batch.records.iter().map(|record| record.partition).max().unwrap_or(0);
         loop {
-            match self.brokers.shapes(vec![failures.clone()]).await.remove(&failures) {
+            match self.tools.brokers.shapes(vec![failures.clone()]).await.remove(&failures) {
                 Some(Found::Known { partitions, .. }) if partitions > last => return partitions,
-                Some(Found::Known { .. }) => self.brokers.forget(),
+                Some(Found::Known { .. }) => self.tools.brokers.forget(),
                 other => warn!(topic = %failures, answer = ?other, "the brokers do not tell the number of partitions"),
             }
             tokio::time::sleep(ASK_AGAIN).await;
@@ -181,12 +158,12 @@ impl<B: Brokers, P: Past> Failures<B, P> {
         if unknown.is_empty() {
             return;
         }
-        let failures = self.topics.failures();
+        let failures = self.tools.topics.failures();
         let spans: Vec<Span> = unknown.iter().map(|(span, _)| span.clone()).collect();
         let decided = loop {
             let mut decided = Vec::new();
             let mut each = |record: InRecord| {
-                if let (Ok(failed), Some(time)) = (Failed::decode(&record, &self.keyring), record.time)
+                if let (Ok(failed), Some(time)) = (Failed::decode(&record, &self.tools.keyring), record.time)
                     && was_decided(&failed, record.partition, partitions)
                 {
                     decided.push((record.partition, time, Fingerprint::of(&failed.echo.delivery)));
@@ -204,7 +181,7 @@ impl<B: Brokers, P: Past> Failures<B, P> {
             state.memory.begin(span.partition, *assignment);
         }
         for (partition, time, attempt) in decided {
-            warn_of(state.memory.remember(partition, time, attempt), &self.config);
+            warn_of(state.memory.remember(partition, time, attempt), &self.tools.config);
         }
     }
 
@@ -238,7 +215,7 @@ impl<B: Brokers, P: Past> Failures<B, P> {
         let mut decided = Vec::new();
         let mut in_batch = HashSet::new();
         let cases = batch.records.iter().map(|record| {
-            let mut failed = match Failed::decode(record, &self.keyring) {
+            let mut failed = match Failed::decode(record, &self.tools.keyring) {
                 Ok(failed) => Box::new(failed),
                 Err(error) => {
                     debug!(record = %record.coordinates(), %error, "no failure that can be taken");
@@ -254,9 +231,9 @@ impl<B: Brokers, P: Past> Failures<B, P> {
             }
             let attempt = Fingerprint::of(delivery);
             let facts = Facts {
-                retry_after_max: self.config.retry_after_max,
+                retry_after_max: self.tools.config.retry_after_max,
                 is_decided: state.memory.is_decided(record.partition, attempt) || in_batch.contains(&attempt),
-                is_cancelled: self.cancels.covers(&delivery.log_id, delivery.round),
+                is_cancelled: self.tools.cancels.covers(&delivery.log_id, delivery.round),
             };
             let decision = decide(&failed, facts, now);
             debug!(record = %record.coordinates(), log_id = %delivery.log_id, attempt = delivery.attempt, ?decision, "decided");
@@ -272,11 +249,10 @@ impl<B: Brokers, P: Past> Failures<B, P> {
     /// Takes note of what an answer brings that cannot be followed.
     fn note(&self, record: &InRecord, failed: &mut Failed, tally: &mut Tally) {
         if let Wish::Unreadable(wish) = &failed.wish {
-            tally.one(What::WishUnreadable);
+            tally.wishes_unreadable += 1;
             debug!(record = %record.coordinates(), wish, "a wish that cannot be understood; the lifecycle decides");
         }
         if cut_headers(&mut failed.echo.delivery.headers) {
-            tally.one(What::HeadersCut);
             let log_id = &failed.echo.delivery.log_id;
             warn!(record = %record.coordinates(), %log_id, "an answer brings more headers than an entry may have; the last are left out");
         }
@@ -292,40 +268,19 @@ impl<B: Brokers, P: Past> Failures<B, P> {
                     targets.insert(failed.echo.delivery.target.clone());
                 }
                 Case::Decide(_, failed, Decision::Dead { .. }) => {
-                    dead_letters.insert(self.topics.dead_entries(failed.echo.delivery.log_id.namespace()));
-                    dead_letters.insert(self.topics.dead_requests());
+                    dead_letters.insert(self.tools.topics.dead_entries(failed.echo.delivery.log_id.namespace()));
+                    dead_letters.insert(self.tools.topics.dead_requests());
                 }
                 Case::Refuse(..) | Case::Decide(_, _, Decision::Refuse(_)) => {
-                    dead_letters.insert(self.topics.dead_requests());
+                    dead_letters.insert(self.tools.topics.dead_requests());
                 }
                 Case::Move(..) | Case::Decide(_, _, Decision::Retry { .. } | Decision::Ignore(_)) => {}
             }
         }
-        let mut shapes = match targets.is_empty() {
-            true => HashMap::new(),
-            false => self.brokers.shapes(targets.into_iter().collect()).await,
-        };
-        shapes.extend(dead_letter_shapes(&self.brokers, dead_letters).await);
+        let mut shapes = self.tools.targets(targets).await;
+        shapes.extend(self.tools.dead_letters(dead_letters).await);
         shapes
     }
-}
-
-/// The shapes of dead-letter topics. Silence is not taken for an answer too soon, or a letter would go to another topic than its own;
-/// but it is not waited for for ever, because everybody else's failures wait too.
-pub(crate) async fn dead_letter_shapes<B: Brokers>(brokers: &B, topics: HashSet<Topic>) -> Shapes {
-    let mut open: Vec<Topic> = topics.into_iter().collect();
-    let mut shapes = Shapes::new();
-    for question in 0..QUESTIONS {
-        if open.is_empty() {
-            break;
-        }
-        if question > 0 {
-            tokio::time::sleep(ASK_AGAIN).await;
-        }
-        shapes.extend(brokers.shapes(open.clone()).await);
-        open.retain(|topic| matches!(shapes.get(topic), Some(Found::Unanswered(_)) | None));
-    }
-    shapes
 }
 
 /// The partition of the failures topic that a log id names.

@@ -15,25 +15,27 @@
 //! ```
 //!
 //! Two loops, each with its own group and its own transactions; they meet on the delay topics only, so any number of instances shares
-//! both. Files: `decide` and `due` decide (pure), `memory` and `cancels` know, `outputs` says (pure), `failures` and `release` act.
+//! both. Files: `decide` and `due` decide (pure), `memory` and `cancels` know, `outputs` says (pure), `failures` and `release` act,
+//! with `tools` they share; `tally` and `overdue` count.
 
 mod cancels;
 mod config;
-mod counts;
 mod decide;
 mod due;
 mod failures;
 mod memory;
 mod outputs;
+mod overdue;
 mod release;
 #[cfg(test)]
 mod samples;
 mod service;
+mod tally;
 #[cfg(feature = "testing")]
 pub mod testing;
 #[cfg(test)]
 mod tests;
+mod tools;
 
 pub use config::Config;
-pub use counts::{Counts, LATENESS_BOUNDS, Lateness, What};
 pub use service::{Error, Observers, Service, main};

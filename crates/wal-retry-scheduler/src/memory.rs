@@ -6,7 +6,8 @@
 //! ```
 //!
 //! The memory is no state of its own: it can be read back from the partition at any time, and is, whenever an assignment is new or a
-//! batch was given up. A repeat that comes later than the window is decided again; consumers that follow the log's protocol make none.
+//! batch was given up. A repeat that comes later than the window is decided again, and so is one on the other side of a change of the
+//! number of partitions, which sends a log id to another one; consumers that follow the log's protocol repeat nothing.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;

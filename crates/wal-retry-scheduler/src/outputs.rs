@@ -16,10 +16,11 @@ use wal_model::status::{Event, Failure, Outcome, Reason};
 use wal_model::topics::Topics;
 use wal_model::{Header, InRecord, Namespace, OutRecord, Refusal, Timestamp, Topic, dead_letter, wire};
 use wal_runtime::brokers::{self, Shapes};
+use wal_runtime::metrics::Ended;
 
-use crate::counts::{Tally, What};
 use crate::decide::{Decision, Ignored};
 use crate::due::{self, Park, Step, Verdict};
+use crate::tally::Tally;
 
 /// What does not change from record to record.
 pub(crate) struct Press<'a> {
@@ -43,88 +44,87 @@ impl Press<'_> {
     ) -> Vec<OutRecord> {
         match decision {
             Decision::Retry { due } => {
-                tally.one(What::Scheduled);
+                self.scheduled(failed, tally);
                 let next = failed.echo.delivery.clone().next_attempt();
-                vec![self.retrying(record, failed, *due), self.parked(next, Park::until(*due, self.now, self.waits))]
+                let park = Park::until(*due, self.now, self.waits);
+                vec![self.retrying(record, failed, *due), self.parked(next, park, tally)]
             }
             Decision::RetryNow => {
+                self.scheduled(failed, tally);
                 let next = failed.echo.delivery.clone().next_attempt();
                 let mut outputs = self.at_once(next, tally);
                 outputs.push(self.retrying(record, failed, self.now));
                 outputs
             }
             Decision::Dead { reason, why } => {
-                tally.one(of_reason(*reason));
+                tally.ended(&failed.echo.delivery, Ended::Failed(*reason));
                 vec![self.failed(record, failed, *reason, why), self.dead_failure(record, failed, why)]
             }
             Decision::Refuse(refusal) => vec![self.refused(record, refusal, tally)],
             Decision::Ignore(ignored) => {
-                tally.one(match ignored {
-                    Ignored::Replay | Ignored::NoAnswers => What::Ignored,
-                    Ignored::Repeat => What::Repeated,
-                    Ignored::Cancelled => What::Cancelled,
-                });
+                match ignored {
+                    // Of a cancelled round nothing is said any more, so its failures change as little.
+                    Ignored::Replay | Ignored::NoAnswers | Ignored::Cancelled => tally.ignored += 1,
+                    Ignored::Repeat => tally.repeated += 1,
+                }
                 Vec::new()
             }
         }
+    }
+
+    fn scheduled(&self, failed: &Failed, tally: &mut Tally) {
+        tally.scheduled += 1;
+        tally.ended(&failed.echo.delivery, Ended::Retrying);
     }
 
     /// The next attempt, now; or parked for a moment where its target cannot be published to. Whether it ever can is decided there.
     fn at_once(&self, next: Delivery, tally: &mut Tally) -> Vec<OutRecord> {
         let published = next.encode(self.now, self.keyring);
         match self.verdict(&next, &published) {
-            Verdict::Publish => {
-                tally.one(What::AtOnce);
-                vec![published]
-            }
-            Verdict::Postpone(park, _) => {
-                tally.one(What::Scheduled);
-                vec![self.parked(next, park)]
-            }
-            Verdict::Fail(..) => {
-                tally.one(What::Scheduled);
-                vec![self.parked(next, Park::until(self.now, self.now, self.waits))]
-            }
+            Verdict::Publish => vec![published],
+            Verdict::Postpone(park, _) => vec![self.parked(next, park, tally)],
+            Verdict::Fail(..) => vec![self.parked(next, Park::until(self.now, self.now, self.waits), tally)],
         }
     }
 
-    /// The records to be published for a parked attempt whose hop is over. Whether it is published to its target is told by the tally.
+    /// The records to be published for a parked attempt whose hop is over.
     pub(crate) fn released(&self, record: &InRecord, parked: Parked, step: Step, tally: &mut Tally) -> Vec<OutRecord> {
         match step {
             Step::Drop => {
-                tally.one(What::Cancelled);
+                tally.cancelled += 1;
                 Vec::new()
             }
-            Step::Park(park) => {
-                tally.one(What::Hopped);
-                vec![self.parked(parked.delivery, park)]
-            }
+            Step::Park(park) => vec![self.parked(parked.delivery, park, tally)],
             Step::Fail(reason, why) => self.ended(record, &parked.delivery, reason, &why, tally),
-            Step::Publish => self.due(record, parked.delivery, tally),
+            Step::Publish => self.due(record, parked, tally),
         }
     }
 
-    fn due(&self, record: &InRecord, delivery: Delivery, tally: &mut Tally) -> Vec<OutRecord> {
+    fn due(&self, record: &InRecord, parked: Parked, tally: &mut Tally) -> Vec<OutRecord> {
+        let Parked { delivery, due, .. } = parked;
         let published = delivery.encode(self.now, self.keyring);
         match self.verdict(&delivery, &published) {
             Verdict::Publish => {
-                tally.one(What::Released);
-                let completed = || {
-                    let ack = Ack::of(&delivery, Outcome::Completed { result: None }, None, self.now);
-                    ack.encode(self.topics.acks(), self.keyring)
-                };
+                tally.released.push(due);
                 match delivery.answers {
                     Answers::Expected => vec![published],
-                    Answers::None => vec![completed(), published],
+                    Answers::None => vec![self.completed(&delivery, tally), published],
                 }
             }
             Verdict::Postpone(park, why) => {
-                tally.one(What::Postponed);
+                tally.postponed += 1;
                 tracing::debug!(log_id = %delivery.log_id, target = %delivery.target, why, "an attempt that is due waits");
-                vec![self.parked(delivery, park)]
+                vec![self.parked(delivery, park, tally)]
             }
             Verdict::Fail(reason, why) => self.ended(record, &delivery, reason, &why, tally),
         }
+    }
+
+    /// What says that an attempt whose answer nobody wants is done.
+    fn completed(&self, delivery: &Delivery, tally: &mut Tally) -> OutRecord {
+        tally.ended(delivery, Ended::Completed);
+        let ack = Ack::of(delivery, Outcome::Completed { result: None }, None, self.now);
+        ack.encode(self.topics.acks(), self.keyring)
     }
 
     fn verdict(&self, delivery: &Delivery, published: &OutRecord) -> Verdict {
@@ -141,7 +141,7 @@ impl Press<'_> {
         why: &Refusal,
         tally: &mut Tally,
     ) -> Vec<OutRecord> {
-        tally.one(of_reason(reason));
+        tally.ended(delivery, Ended::Failed(reason));
         let failure = Failure { code: why.code.as_str().to_owned(), message: why.message.clone() };
         let ack = Ack::of(delivery, Outcome::Failed { reason }, Some(failure), self.now);
         let topic = self.dead_letters(delivery.log_id.namespace());
@@ -150,7 +150,8 @@ impl Press<'_> {
         vec![ack.encode(self.topics.acks(), self.keyring), letter]
     }
 
-    fn parked(&self, delivery: Delivery, Park { due, wait }: Park) -> OutRecord {
+    fn parked(&self, delivery: Delivery, Park { due, wait }: Park, tally: &mut Tally) -> OutRecord {
+        tally.hops += 1;
         Parked { delivery, due, parked_at: self.now, wait }.encode(self.topics, self.keyring)
     }
 
@@ -187,19 +188,10 @@ impl Press<'_> {
         dead_letter::encode(record, why, self.group, key, attributes, topic, limit)
     }
 
-    /// The dead letter of a record that nothing may come of. Nothing it says of itself is believed, so it goes where refused requests go.
+    /// The dead letter of a record that nothing may come of, or that the log did not park where it stands. Nothing it says of itself is
+    /// believed, so it goes where refused requests go.
     pub(crate) fn refused(&self, record: &InRecord, refusal: &Refusal, tally: &mut Tally) -> OutRecord {
-        tally.one(What::Refused);
-        self.dead_record(record, refusal)
-    }
-
-    /// The dead letter of a record of a delay topic that the log did not park there.
-    pub(crate) fn forged(&self, record: &InRecord, refusal: &Refusal, tally: &mut Tally) -> OutRecord {
-        tally.one(What::Forged);
-        self.dead_record(record, refusal)
-    }
-
-    fn dead_record(&self, record: &InRecord, refusal: &Refusal) -> OutRecord {
+        tally.refused(refusal.code);
         let topic = self.topics.dead_requests();
         let limit = brokers::limit(self.shapes, &topic);
         dead_letter::encode(record, refusal, self.group, None, Vec::new(), topic, limit)
@@ -214,7 +206,7 @@ impl Press<'_> {
     /// A failure for the partition that its log id names. Made anew from what was verified, so that it fits wherever the delivery did,
     /// whatever the consumer put beside it.
     pub(crate) fn moved(&self, failed: &Failed, partition: i32, tally: &mut Tally) -> OutRecord {
-        tally.one(What::Moved);
+        tally.moved += 1;
         let delivered = failed.echo.delivery.encode(failed.echo.sent, self.keyring);
         let delivered = InRecord {
             cluster: Arc::from(""),
@@ -228,16 +220,6 @@ impl Press<'_> {
         };
         let moved = Failed::encode(&delivered, &failed.failure, &failed.wish, self.topics.failures());
         OutRecord { partition: Some(partition), ..moved }
-    }
-}
-
-fn of_reason(reason: Reason) -> What {
-    match reason {
-        Reason::Exhausted => What::Exhausted,
-        Reason::Rejected => What::Rejected,
-        Reason::Undeliverable => What::Undeliverable,
-        Reason::Cancelled => What::Cancelled,
-        Reason::Expired => What::Expired,
     }
 }
 

@@ -5,20 +5,16 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tracing::debug;
-use wal_model::delay::Waits;
 use wal_model::parked::{NotParked, Parked, Rest};
-use wal_model::seal::Keyring;
 use wal_model::topics::Topics;
 use wal_model::{Clock, Code, InRecord, OutRecord, Priority, Refusal, Timestamp, Topic, record, wire};
 use wal_runtime::batch_loop::{Batch, CannotGoOn, Gate, Handler, Look};
 use wal_runtime::brokers::{self, Brokers, Shapes};
 
-use crate::cancels::Cancels;
-use crate::config::Config;
-use crate::counts::{Counts, Tally, What};
 use crate::due;
-use crate::failures::dead_letter_shapes;
-use crate::outputs::Press;
+use crate::overdue::Overdue;
+use crate::tally::Tally;
+use crate::tools::Tools;
 
 /// How far the clocks of two schedulers may be apart for a head to be believed. Nothing but the clock of its own parker says when a hop
 /// began; whoever could write that it begins next year would hold up everything behind it.
@@ -26,21 +22,30 @@ const SKEW: Duration = Duration::from_secs(10);
 /// Targets of what is due this soon are asked for too: it may be due by the time they have answered.
 const SOON: Duration = Duration::from_secs(1);
 
+/// When what cannot be believed counts as due: before all that was ever due.
+const STRANGE: Timestamp = Timestamp::EPOCH;
+
 /// Lets a head pass when its hop is over.
 pub(crate) struct DelayGate {
     pub clock: Arc<dyn Clock>,
     pub topics: Topics,
+    pub overdue: Arc<Overdue>,
 }
 
 impl Gate for DelayGate {
     fn look(&self, head: &InRecord) -> Look {
-        look(head, &self.topics, self.clock.now())
+        let look = look(head, &self.topics, self.clock.now());
+        match look {
+            Look::Pass { due, .. } if due != STRANGE => self.overdue.passed(head, due),
+            Look::Pass { .. } | Look::Rest(_) => {}
+        }
+        look
     }
 }
 
 /// What is not ours, or not where we parked it, passes at once: the hand looks closer and holds up nobody.
 fn look(head: &InRecord, topics: &Topics, now: Timestamp) -> Look {
-    let at_once = Look::Pass { priority: Priority::High, due: Timestamp::EPOCH };
+    let at_once = Look::Pass { priority: Priority::High, due: STRANGE };
     let Ok(rest) = Rest::read(head) else { return at_once };
     let is_ours = topics.wait_of(&head.topic) == Some(rest.wait) && rest.parked_at <= now.saturating_add(SKEW);
     if !is_ours {
@@ -59,52 +64,51 @@ fn priority(head: &InRecord) -> Priority {
 
 /// Everything a batch of heads needs on its way through.
 pub(crate) struct Releases<B> {
-    pub brokers: B,
-    pub cancels: Arc<Cancels>,
-    pub clock: Arc<dyn Clock>,
-    pub keyring: Keyring,
-    pub topics: Topics,
+    pub tools: Arc<Tools<B>>,
     pub group: String,
-    pub waits: Waits,
-    pub config: Config,
-    pub counts: Arc<Counts>,
+    pub overdue: Arc<Overdue>,
     pub pending: Mutex<Pending>,
 }
 
-/// What the batch at hand will have done once it is committed.
+/// The batch at hand, and what it will have done once it is committed.
 #[derive(Default)]
 pub(crate) struct Pending {
     tally: Tally,
-    /// When what is published was due.
-    due: Vec<Timestamp>,
+    /// The last record of each partition.
+    last: Vec<InRecord>,
 }
 
 impl<B: Brokers> Handler for Releases<B> {
     async fn handle(&self, batch: &Batch) -> Result<Vec<OutRecord>, CannotGoOn> {
-        self.cancels.caught_up().await;
+        self.tools.cancels.caught_up().await;
         let heads: Vec<Result<Parked, NotParked>> =
-            batch.records.iter().map(|record| Parked::decode(record, &self.keyring)).collect();
+            batch.records.iter().map(|record| Parked::decode(record, &self.tools.keyring)).collect();
         let mut shapes = self.targets(&heads).await;
         // Read once: an older time only makes less due.
-        let now = self.clock.now();
+        let now = self.tools.clock.now();
         let dead_letters = self.dead_letters(&heads, &shapes, now);
-        shapes.extend(dead_letter_shapes(&self.brokers, dead_letters).await);
-        let mut pending = Pending::default();
-        let outputs = self.outputs(batch, heads, &shapes, now, &mut pending);
-        *self.pending() = pending;
+        shapes.extend(self.tools.dead_letters(dead_letters).await);
+        let mut tally = Tally::default();
+        let outputs = self.outputs(batch, heads, &shapes, now, &mut tally);
+        *self.pending() = Pending { tally, last: last(&batch.records) };
         Ok(outputs)
     }
 
+    /// Publishes nothing: it is the moment to forget what moved away.
+    async fn tick(&self, batch: &Batch) -> Result<Vec<OutRecord>, CannotGoOn> {
+        self.overdue.keep(|partition| batch.places.contains_key(partition));
+        Ok(Vec::new())
+    }
+
     fn committed(&self) {
-        let Pending { tally, due } = std::mem::take(&mut *self.pending());
-        self.counts.add(&tally);
-        let now = self.clock.now();
-        due.into_iter().for_each(|due| self.counts.late(now.saturating_since(due)));
+        let Pending { tally, last } = std::mem::take(&mut *self.pending());
+        self.overdue.committed(&last);
+        self.tools.meter.add(tally, self.tools.clock.now());
     }
 
     fn given_up(&self) {
         *self.pending() = Pending::default();
-        self.brokers.forget();
+        self.tools.brokers.forget();
     }
 }
 
@@ -115,13 +119,10 @@ impl<B: Brokers> Releases<B> {
 
     /// The shapes of the targets of what is due, or will be in a moment.
     async fn targets(&self, heads: &[Result<Parked, NotParked>]) -> Shapes {
-        let soon = self.clock.now().saturating_add(SOON);
+        let soon = self.tools.clock.now().saturating_add(SOON);
         let due = heads.iter().flatten().filter(|parked| parked.due <= soon);
-        let targets: HashSet<&Topic> = due.map(|parked| &parked.delivery.target).collect();
-        match targets.is_empty() {
-            true => HashMap::new(),
-            false => self.brokers.shapes(targets.into_iter().cloned().collect()).await,
-        }
+        let targets: HashSet<Topic> = due.map(|parked| parked.delivery.target.clone()).collect();
+        self.tools.targets(targets).await
     }
 
     /// The dead-letter topics that may be needed.
@@ -129,12 +130,12 @@ impl<B: Brokers> Releases<B> {
         let mut topics = HashSet::new();
         for head in heads {
             match head {
-                Err(_) => drop(topics.insert(self.topics.dead_requests())),
+                Err(_) => drop(topics.insert(self.tools.topics.dead_requests())),
                 Ok(Parked { delivery, due, .. }) => {
                     let is_due = *due <= now && !brokers::is_known(shapes, &delivery.target);
                     if is_due || now > delivery.deadline {
-                        topics.insert(self.topics.dead_entries(delivery.log_id.namespace()));
-                        topics.insert(self.topics.dead_requests());
+                        topics.insert(self.tools.topics.dead_entries(delivery.log_id.namespace()));
+                        topics.insert(self.tools.topics.dead_requests());
                     }
                 }
             }
@@ -148,37 +149,35 @@ impl<B: Brokers> Releases<B> {
         heads: Vec<Result<Parked, NotParked>>,
         shapes: &Shapes,
         now: Timestamp,
-        pending: &mut Pending,
+        tally: &mut Tally,
     ) -> Vec<OutRecord> {
-        let press = Press {
-            topics: &self.topics,
-            keyring: &self.keyring,
-            group: &self.group,
-            waits: &self.waits,
-            unknown_target_wait: self.config.unknown_target_wait,
-            shapes,
-            now,
-        };
+        let press = self.tools.press(&self.group, shapes, now);
         let mut outputs = Vec::with_capacity(heads.len());
         for (record, head) in batch.records.iter().zip(heads) {
             match head {
                 Ok(parked) => {
                     let delivery = &parked.delivery;
-                    let is_cancelled = self.cancels.covers(&delivery.log_id, delivery.round);
-                    let step = due::step(&parked, is_cancelled, &self.waits, now);
-                    let (due, before) = (parked.due, pending.tally.get(What::Released));
-                    outputs.extend(press.released(record, parked, step, &mut pending.tally));
-                    if pending.tally.get(What::Released) > before {
-                        pending.due.push(due);
-                    }
+                    let is_cancelled = self.tools.cancels.covers(&delivery.log_id, delivery.round);
+                    let step = due::step(&parked, is_cancelled, &self.tools.waits, now);
+                    outputs.extend(press.released(record, parked, step, tally));
                 }
                 Err(error) => {
                     debug!(record = %record.coordinates(), %error, "nothing that was parked here");
                     let refusal = Refusal::new(Code::ParkedInvalid, error);
-                    outputs.push(press.forged(record, &refusal, &mut pending.tally));
+                    outputs.push(press.refused(record, &refusal, tally));
                 }
             }
         }
         outputs
     }
+}
+
+/// The last record of each partition, without what it carries.
+fn last(records: &[InRecord]) -> Vec<InRecord> {
+    let mut last: HashMap<(&Topic, i32), &InRecord> = HashMap::new();
+    for record in records {
+        last.insert((&record.topic, record.partition), record);
+    }
+    let bare = |record: &InRecord| InRecord { key: None, value: None, headers: Vec::new(), ..record.clone() };
+    last.into_values().map(bare).collect()
 }

@@ -13,19 +13,22 @@ use wal_runtime::brokers::Cluster;
 use wal_runtime::config::{Kafka, Seal, Settings, TopicSettings};
 use wal_runtime::directory::Directory;
 use wal_runtime::kafka;
+use wal_runtime::metrics::Metrics;
 use wal_runtime::service::{self, Process};
 use wal_runtime::shutdown::Shutdown;
 use wal_runtime::topics::Leniency;
 
 use crate::cancels::Cancels;
 use crate::config::Config;
-use crate::counts::Counts;
 use crate::failures::{Failures, Log, State};
-use crate::release::{DelayGate, Pending, Releases};
+use crate::overdue::Overdue;
+use crate::release::{DelayGate, Releases};
+use crate::tally::Meter;
+use crate::tools::Tools;
 
 pub use wal_runtime::service::Error;
 
-/// How often cancels are looked through for those that have outlived their round. Nothing waits for it.
+/// How often what has outlived its use is looked for: cancels whose round is over, partitions that moved away. Nothing waits for it.
 const TICK: Duration = Duration::from_secs(10);
 
 /// Who wants to know how the two loops are doing.
@@ -42,7 +45,8 @@ pub struct Service {
     kafka: Kafka,
     topics: TopicSettings,
     keyring: Keyring,
-    counts: Arc<Counts>,
+    metrics: Metrics,
+    when_caught_up: Arc<dyn Fn() + Send + Sync>,
     leniency: Leniency,
 }
 
@@ -54,7 +58,8 @@ impl Service {
             kafka: Kafka::read(settings)?,
             topics: TopicSettings::read(settings)?,
             keyring: Seal::read(settings)?.keyring,
-            counts: Arc::default(),
+            metrics: Metrics::new(),
+            when_caught_up: Arc::new(|| {}),
             leniency: Leniency::None,
         })
     }
@@ -66,44 +71,61 @@ impl Service {
         self
     }
 
-    /// What it counts while it runs.
-    pub fn counts(&self) -> Arc<Counts> {
-        Arc::clone(&self.counts)
+    /// Has it count where a process tells it.
+    #[must_use]
+    pub fn counting(mut self, metrics: Metrics) -> Service {
+        self.metrics = metrics;
+        self
+    }
+
+    /// Calls `tell` when all cancels are known: before that nothing is decided or released.
+    #[must_use]
+    pub fn when_caught_up(mut self, tell: impl Fn() + Send + Sync + 'static) -> Service {
+        self.when_caught_up = Arc::new(tell);
+        self
     }
 
     /// Checks topics and offsets, then decides and releases until `shutdown` completes or one of the two cannot go on.
     pub async fn run(self, observers: Observers, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
-        let waits = service::check_topics(&self.kafka, &self.topics, self.leniency).await?;
         let (group, delays) = (kafka::group(&self.kafka, "retry-scheduler"), kafka::group(&self.kafka, "delays"));
-        let names = &self.kafka.topics;
-        service::check_offsets(&self.kafka, &group, vec![names.failures()], None).await?;
-        let delay_topics: Vec<Topic> = waits.iter().map(|wait| names.delay(wait)).collect();
-        self.tell(&group, delay_topics.len());
-        service::check_offsets(&self.kafka, &delays, delay_topics, None).await?;
-
-        let thread = batch_loop::Error::Thread;
-        let cancels = Arc::new(Cancels::follow(&self.kafka, names, self.keyring.clone()).map_err(thread)?);
-        let directory = Directory::new(&self.kafka).map_err(batch_loop::Error::Client)?;
-        let (partitions, replication) = (self.topics.partitions, self.topics.replication);
-        let brokers = Cluster { directory, partitions, replication };
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let failures = self.failures(group.clone(), &brokers, &cancels, &clock, &waits);
-        let releases = self.releases(delays.clone(), &brokers, &cancels, &clock, waits);
+        let waits = self.check(&group, &delays).await?;
+        let overdue = Arc::<Overdue>::default();
+        let tools = Arc::new(self.tools(waits, &overdue)?);
+        let failures = Failures {
+            past: Log(self.kafka.clone()),
+            group: group.clone(),
+            state: Mutex::new(State::new(&self.config)),
+            tools: Arc::clone(&tools),
+        };
+        let gate = DelayGate {
+            clock: Arc::clone(&tools.clock),
+            topics: self.kafka.topics.clone(),
+            overdue: Arc::clone(&overdue),
+        };
+        let releases =
+            Releases { tools: Arc::clone(&tools), group: delays.clone(), overdue, pending: Mutex::default() };
 
         let stop = Shutdown::new();
-        let (of_failures, of_delays) = (self.options_of_failures(group), self.options_of_delays(delays, clock));
+        let (of_failures, of_delays) = (self.options_of_failures(group), self.options_of_delays(delays, gate));
         let asked = async {
             tokio::select! {
                 () = shutdown => stop.trigger(),
                 () = stop.triggered() => {}
             }
         };
-        let (decided, released, ()) = tokio::join!(
+        let caught_up = async {
+            tokio::select! {
+                () = tools.cancels.caught_up() => (self.when_caught_up)(),
+                () = stop.triggered() => {}
+            }
+        };
+        let (decided, released, (), ()) = tokio::join!(
             and_stop(batch_loop::run(of_failures, failures, observers.failures, stop.triggered()), &stop),
             and_stop(batch_loop::run(of_delays, releases, observers.delays, stop.triggered()), &stop),
             asked,
+            caught_up,
         );
-        if let Some(cancels) = Arc::into_inner(cancels) {
+        if let Some(cancels) = Arc::into_inner(tools).and_then(|tools| Arc::into_inner(tools.cancels)) {
             cancels.stop().await;
         }
         decided?;
@@ -111,69 +133,46 @@ impl Service {
         Ok(())
     }
 
-    fn tell(&self, group: &str, delay_topics: usize) {
-        let partitions = delay_topics * usize::try_from(self.topics.delay_partitions).unwrap_or(0);
+    /// Refuses to start on topics or offsets that do not fit. Tells the waits that there are topics for.
+    async fn check(&self, group: &str, delays: &str) -> Result<Waits, Error> {
+        let names = &self.kafka.topics;
+        let waits = service::check_topics(&self.kafka, &self.topics, self.leniency).await?;
+        let delay_topics: Vec<Topic> = waits.iter().map(|wait| names.delay(wait)).collect();
+        let partitions = delay_topics.len() * usize::try_from(self.topics.delay_partitions).unwrap_or(0);
         let read_ahead_kib = partitions * usize::try_from(self.kafka.read_ahead_kib).unwrap_or(0);
-        info!(group, delay_topics, most_read_ahead_mib = read_ahead_kib / 1024, "wal-retry-scheduler starting");
+        let (topics, most_read_ahead_mib) = (delay_topics.len(), read_ahead_kib / 1024);
+        info!(group, delays, delay_topics = topics, most_read_ahead_mib, "wal-retry-scheduler starting");
+        service::check_offsets(&self.kafka, group, vec![names.failures()], None).await?;
+        service::check_offsets(&self.kafka, delays, delay_topics, None).await?;
+        Ok(waits)
     }
 
-    fn failures(
-        &self,
-        group: String,
-        brokers: &Cluster,
-        cancels: &Arc<Cancels>,
-        clock: &Arc<dyn Clock>,
-        waits: &Waits,
-    ) -> Failures<Cluster, Log> {
-        Failures {
-            brokers: brokers.clone(),
-            past: Log(self.kafka.clone()),
-            cancels: Arc::clone(cancels),
-            clock: Arc::clone(clock),
+    fn tools(&self, waits: Waits, overdue: &Arc<Overdue>) -> Result<Tools<Cluster>, Error> {
+        let topics = self.kafka.topics.clone();
+        let cancels = Cancels::follow(&self.kafka, &topics, self.keyring.clone()).map_err(batch_loop::Error::Thread)?;
+        let directory = Directory::new(&self.kafka).map_err(batch_loop::Error::Client)?;
+        let (partitions, replication) = (self.topics.partitions, self.topics.replication);
+        tell_of(overdue, &self.metrics);
+        Ok(Tools {
+            brokers: Cluster { directory, partitions, replication },
+            cancels: Arc::new(cancels),
+            clock: Arc::new(SystemClock),
             keyring: self.keyring.clone(),
-            topics: self.kafka.topics.clone(),
-            group,
-            waits: waits.clone(),
-            state: Mutex::new(State::new(&self.config)),
-            config: self.config.clone(),
-            counts: Arc::clone(&self.counts),
-        }
-    }
-
-    fn releases(
-        &self,
-        group: String,
-        brokers: &Cluster,
-        cancels: &Arc<Cancels>,
-        clock: &Arc<dyn Clock>,
-        waits: Waits,
-    ) -> Releases<Cluster> {
-        Releases {
-            brokers: brokers.clone(),
-            cancels: Arc::clone(cancels),
-            clock: Arc::clone(clock),
-            keyring: self.keyring.clone(),
-            topics: self.kafka.topics.clone(),
-            group,
+            topics,
             waits,
             config: self.config.clone(),
-            counts: Arc::clone(&self.counts),
-            pending: Mutex::new(Pending::default()),
-        }
+            meter: Meter::new(self.metrics.clone()),
+        })
     }
 
     fn options_of_failures(&self, group: String) -> Options {
         let reads = Reads::Lanes(vec![(self.kafka.topics.failures(), 100)]);
-        let options = self.options(group, "retry-scheduler", reads, self.config.batch_wait);
-        Options { tick: Some(TICK), ..options }
+        self.options(group, "retry-scheduler", reads, self.config.batch_wait)
     }
 
-    fn options_of_delays(&self, group: String, clock: Arc<dyn Clock>) -> Options {
-        let topics = self.kafka.topics.clone();
-        let prefix = topics.delay_prefix();
-        let gate = Arc::new(DelayGate { clock, topics });
-        let reads = Reads::Gated { prefix, gate, rate: self.config.ceiling() };
-        self.options(group, "delays", reads, Duration::ZERO)
+    fn options_of_delays(&self, group: String, gate: DelayGate) -> Options {
+        let (prefix, rate) = (self.kafka.topics.delay_prefix(), self.config.ceiling());
+        self.options(group, "delays", Reads::Gated { prefix, gate: Arc::new(gate), rate }, Duration::ZERO)
     }
 
     fn options(&self, group: String, name: &str, reads: Reads, wait: Duration) -> Options {
@@ -187,9 +186,22 @@ impl Service {
             offset_metadata: String::new(),
             start_timeout: self.kafka.start_timeout,
             stop_timeout,
-            tick: None,
+            tick: Some(TICK),
         }
     }
+}
+
+/// Has every scrape tell of what is overdue then.
+fn tell_of(overdue: &Arc<Overdue>, metrics: &Metrics) {
+    let retries = metrics.retries();
+    let (count, oldest) = (retries.due.clone(), retries.oldest_due.clone());
+    let overdue = Arc::downgrade(overdue);
+    metrics.before_each_scrape(move || {
+        // Gone with the service: nothing is overdue any more that would be ours.
+        let (due, age) = overdue.upgrade().map_or_else(Default::default, |overdue| overdue.now(SystemClock.now()));
+        count.set(i64::try_from(due).unwrap_or(i64::MAX));
+        oldest.set(age.as_secs_f64());
+    });
 }
 
 /// Runs one of the two, and stops the other when it ends.
@@ -202,9 +214,13 @@ async fn and_stop<T>(run: impl Future<Output = T>, stop: &Shutdown) -> T {
 /// The scheduler as a process of its own.
 pub async fn main(file: Option<&Path>) -> Result<(), Error> {
     let process = Process::start(file).await?;
-    let service = Service::new(&process.settings)?;
-    let observers =
-        Observers { failures: process.observer("wal-retry-scheduler"), delays: process.observer_of("delays") };
+    let cancels = process.condition("cancels", "the cancels have not been read to their end yet");
+    let service = Service::new(&process.settings)?.counting(process.metrics.clone());
+    let service = service.when_caught_up(move || cancels.met());
+    let observers = Observers {
+        failures: process.observer("wal-retry-scheduler"),
+        delays: process.observer_of("wal-retry-scheduler-delays"),
+    };
     let result = service.run(observers, process.shutdown.triggered()).await;
     process.stopping();
     result

@@ -8,12 +8,14 @@ use wal_model::topics::Topics;
 use wal_model::{Clock, InRecord};
 use wal_runtime::batch_loop::{Gate, Handler};
 use wal_runtime::brokers::Brokers;
+use wal_runtime::metrics::Metrics;
 
 use crate::cancels;
 use crate::config::Config;
-use crate::counts::Counts;
 use crate::failures::{Failures, State};
-use crate::release::{DelayGate, Pending, Releases};
+use crate::release::{DelayGate, Releases};
+use crate::tally::Meter;
+use crate::tools::Tools;
 
 pub use crate::failures::Past;
 
@@ -55,41 +57,37 @@ pub struct Hands<B, P> {
 }
 
 impl<B: Brokers + Clone, P: Past + Clone> Hands<B, P> {
-    /// The hand on the failures topic.
-    pub fn failures(&self, group: &str) -> impl Handler + use<B, P> {
-        Failures {
+    fn tools(&self) -> Arc<Tools<B>> {
+        Arc::new(Tools {
             brokers: self.brokers.clone(),
-            past: self.past.clone(),
             cancels: Arc::clone(&self.cancels.0),
             clock: Arc::clone(&self.clock),
             keyring: self.keyring.clone(),
             topics: self.topics.clone(),
-            group: group.to_owned(),
             waits: self.waits.clone(),
-            state: Mutex::new(State::new(&self.config)),
             config: self.config.clone(),
-            counts: Arc::new(Counts::default()),
+            meter: Meter::new(Metrics::new()),
+        })
+    }
+
+    /// The hand on the failures topic.
+    pub fn failures(&self, group: &str) -> impl Handler + use<B, P> {
+        Failures {
+            tools: self.tools(),
+            past: self.past.clone(),
+            group: group.to_owned(),
+            state: Mutex::new(State::new(&self.config)),
         }
     }
 
     /// The hand on the delay topics.
     pub fn releases(&self, group: &str) -> impl Handler + use<B, P> {
-        Releases {
-            brokers: self.brokers.clone(),
-            cancels: Arc::clone(&self.cancels.0),
-            clock: Arc::clone(&self.clock),
-            keyring: self.keyring.clone(),
-            topics: self.topics.clone(),
-            group: group.to_owned(),
-            waits: self.waits.clone(),
-            config: self.config.clone(),
-            counts: Arc::new(Counts::default()),
-            pending: Mutex::new(Pending::default()),
-        }
+        Releases { tools: self.tools(), group: group.to_owned(), overdue: Arc::default(), pending: Mutex::default() }
     }
 
     /// What lets heads of delay topics pass.
     pub fn gate(&self) -> Arc<dyn Gate> {
-        Arc::new(DelayGate { clock: Arc::clone(&self.clock), topics: self.topics.clone() })
+        let (clock, topics) = (Arc::clone(&self.clock), self.topics.clone());
+        Arc::new(DelayGate { clock, topics, overdue: Arc::default() })
     }
 }

@@ -14,14 +14,17 @@ use wal_model::{Clock, InRecord, OutRecord, Timestamp, Topic};
 use wal_runtime::batch_loop::{Batch, Handler, Place};
 use wal_runtime::brokers::{Brokers, Found, Shapes};
 use wal_runtime::config::Settings;
+use wal_runtime::metrics::{Format, Metrics};
 use wal_runtime::reading::{Span, Unread};
 
 use crate::cancels::Cancels;
 use crate::config::Config;
-use crate::counts::Counts;
 use crate::failures::{Failures, Past, State};
-use crate::release::{Pending, Releases};
+use crate::overdue::Overdue;
+use crate::release::Releases;
 use crate::samples::{at, keyring, topics};
+use crate::tally::Meter;
+use crate::tools::Tools;
 
 /// Partitions of the failures topic.
 const PARTITIONS: i32 = 4;
@@ -71,15 +74,15 @@ impl Past for Arc<Written> {
     }
 }
 
-/// Both hands over the same brokers, clock and cancels.
+/// Both hands with the same tools.
 struct Bench {
     failures: Failures<Arc<Answering>, Arc<Written>>,
     releases: Releases<Arc<Answering>>,
-    brokers: Arc<Answering>,
+    tools: Arc<Tools<Arc<Answering>>>,
     written: Arc<Written>,
-    cancels: Arc<Cancels>,
     clock: Arc<ManualClock>,
-    counts: Arc<Counts>,
+    metrics: Metrics,
+    overdue: Arc<Overdue>,
 }
 
 /// When tests begin: late enough for a window to lie before it.
@@ -90,35 +93,31 @@ fn start() -> Timestamp {
 fn bench() -> Bench {
     let settings = Settings::load_from(None, std::iter::empty(), &[]).unwrap();
     let config = Config::read(&settings).unwrap();
-    let (brokers, written, counts) = (Arc::<Answering>::default(), Arc::<Written>::default(), Arc::<Counts>::default());
-    let (cancels, clock) = (Arc::new(Cancels::by_hand()), Arc::new(ManualClock::at(start())));
-    let waits = Waits::coins_and(["60s", "2m", "4m"].map(|wait| wait.parse().unwrap()));
-    let failures = Failures {
-        brokers: Arc::clone(&brokers),
-        past: Arc::clone(&written),
-        cancels: Arc::clone(&cancels),
+    let (written, metrics, overdue) = (Arc::<Written>::default(), Metrics::new(), Arc::<Overdue>::default());
+    let clock = Arc::new(ManualClock::at(start()));
+    let tools = Arc::new(Tools {
+        brokers: Arc::<Answering>::default(),
+        cancels: Arc::new(Cancels::by_hand()),
         clock: Arc::<ManualClock>::clone(&clock),
         keyring: keyring(),
         topics: topics(),
-        group: "wal.retry-scheduler".to_owned(),
-        waits: waits.clone(),
+        waits: Waits::coins_and(["60s", "2m", "4m"].map(|wait| wait.parse().unwrap())),
         config: config.clone(),
-        counts: Arc::clone(&counts),
+        meter: Meter::new(metrics.clone()),
+    });
+    let failures = Failures {
+        tools: Arc::clone(&tools),
+        past: Arc::clone(&written),
+        group: "wal.retry-scheduler".to_owned(),
         state: Mutex::new(State::new(&config)),
     };
     let releases = Releases {
-        brokers: Arc::clone(&brokers),
-        cancels: Arc::clone(&cancels),
-        clock: Arc::<ManualClock>::clone(&clock),
-        keyring: keyring(),
-        topics: topics(),
+        tools: Arc::clone(&tools),
         group: "wal.delays".to_owned(),
-        waits,
-        config,
-        counts: Arc::clone(&counts),
-        pending: Mutex::new(Pending::default()),
+        overdue: Arc::clone(&overdue),
+        pending: Mutex::default(),
     };
-    Bench { failures, releases, brokers, written, cancels, clock, counts }
+    Bench { failures, releases, tools, written, clock, metrics, overdue }
 }
 
 impl Bench {
@@ -127,7 +126,17 @@ impl Bench {
     }
 
     fn say(&self, topic: &str, found: Found) {
-        self.brokers.0.lock().unwrap().insert(topic.to_owned(), found);
+        self.tools.brokers.0.lock().unwrap().insert(topic.to_owned(), found);
+    }
+
+    /// What the metrics tell of a family, or of its members with some label.
+    fn count(&self, family: &str, label: &str) -> u64 {
+        let told = self.metrics.encode(Format::OpenMetrics);
+        let is_meant = |line: &&str| line.starts_with(&format!("wal_{family}")) && line.contains(label);
+        let value = |line: &str| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap();
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small counts")]
+        let count = told.lines().filter(is_meant).map(value).sum::<f64>() as u64;
+        count
     }
 
     /// One batch of failures through its transaction.

@@ -125,11 +125,11 @@ fn after_downtime_high_priority_goes_first_and_the_ceiling_holds() {
     const RATE: usize = 100;
     let scene = Retrying::on(&Kafka::shared().bootstrap(), &[]);
     let long_ago = now();
-    // All due. On partitions of their own, because nothing overtakes within one.
+    // All due. On topics of their own, because nothing overtakes within one.
     let parked = |number: usize| {
-        let (priority, partition) = if number < EACH { (Priority::Low, 0) } else { (Priority::High, 1) };
+        let (priority, wait) = if number < EACH { (Priority::Low, "1s") } else { (Priority::High, "2s") };
         let delivery = Delivery { attempt: 2, priority, ..scene.delivery(number) };
-        scene.parked(delivery, long_ago, "1s").partition(partition)
+        scene.parked(delivery, long_ago, wait)
     };
     scene.send(&(0..2 * EACH).map(parked).collect::<Vec<_>>());
     let _scheduler = scene.start(&[("retry_scheduler.release_rate", &RATE.to_string())]);
@@ -155,7 +155,7 @@ fn after_downtime_high_priority_goes_first_and_the_ceiling_holds() {
 #[test]
 fn partitions_that_move_while_heads_wait_neither_lose_nor_repeat_nor_hasten_any() {
     let mut random = seed::random("moving partitions");
-    let scene = Retrying::on(&Kafka::shared().bootstrap(), &[]);
+    let scene = Retrying::on(&Kafka::shared().bootstrap(), &[("topics.delay_partitions", "3")]);
     let mut sent = 0;
     let mut more = |count: usize| {
         let failure = |number: usize| {

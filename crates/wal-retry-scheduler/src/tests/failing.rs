@@ -14,7 +14,6 @@ use wal_model::status::{Outcome, Reason};
 use wal_model::{Header, LogId, partition, wire};
 
 use super::*;
-use crate::counts::What;
 use crate::samples::{delivery, failure_of, read, topic};
 
 /// The partition that the sample's log id names.
@@ -53,7 +52,9 @@ async fn a_failure_parks_the_next_attempt_and_says_when_it_is_due() {
     let parked = Parked::decode(&read(to(&outputs, "wal.delay.60s")[0].clone(), 0, 0, start()), &keyring()).unwrap();
     assert_eq!(parked.delivery, Delivery { attempt: 2, ..delivery() });
     assert_eq!((parked.due, parked.parked_at), (due, start()));
-    assert_eq!(bench.counts.get(What::Scheduled), 1);
+    assert_eq!(bench.count("retry_scheduled_total", "retry"), 1);
+    assert_eq!(bench.count("delivery_attempts_total", "retrying"), 1);
+    assert_eq!(bench.count("retry_hops_total", ""), 1);
 }
 
 #[tokio::test]
@@ -69,7 +70,7 @@ async fn a_wish_of_nothing_publishes_the_next_attempt_in_the_deciding_transactio
     let seal = last_str(&delivered.headers, wire::CE_WALSEAL);
     assert_eq!(received.delivery.verify(seal, &keyring()), Ok(()));
     assert_eq!(event(&outputs)["next_attempt_at"], start().to_string());
-    assert_eq!(bench.counts.get(What::AtOnce), 1);
+    assert_eq!((bench.count("retry_scheduled_total", "retry"), bench.count("retry_hops_total", "")), (1, 0));
 }
 
 #[tokio::test]
@@ -105,7 +106,8 @@ async fn the_last_failure_makes_a_dead_letter_under_the_consumers_error() {
     bench.say("dlq.wal.orders", KNOWN);
     let outputs = bench.fail(&[failure(&other_entry(), &Wish::Never, 8)]).await;
     assert_eq!(names(&outputs), ["dlq.wal.orders", "wal.acks"], "a namespace may have its own");
-    assert_eq!((bench.counts.get(What::Exhausted), bench.counts.get(What::Rejected)), (1, 1));
+    let ended = |how| bench.count("delivery_attempts_total", how);
+    assert_eq!((ended("exhausted"), ended("rejected")), (1, 1));
 }
 
 #[tokio::test]
@@ -128,7 +130,7 @@ async fn the_same_failure_told_again_is_decided_once() {
     assert_eq!(bench.fail_under(2, &[failure(&delivery(), &Wish::None, 10)]).await, [], "after a rebalance");
     bench.failures.given_up();
     assert_eq!(bench.fail_under(2, &[failure(&delivery(), &Wish::None, 11)]).await, [], "after a batch given up");
-    assert_eq!(bench.counts.get(What::Repeated), 4);
+    assert_eq!(bench.count("answers_repeated_total", ""), 4);
     let next = Delivery { attempt: 2, ..delivery() };
     assert_eq!(bench.fail(&[failure(&next, &Wish::None, 12)]).await.len(), 2, "another attempt");
 }
@@ -140,7 +142,7 @@ async fn what_was_not_committed_is_not_remembered() {
     let batch = batch(std::slice::from_ref(&record), 1);
     let first = bench.failures.handle(&batch).await.unwrap();
     bench.failures.given_up();
-    assert_eq!(bench.counts.get(What::Scheduled), 0);
+    assert_eq!(bench.count("retry_scheduled_total", ""), 0);
     let again = bench.failures.handle(&batch).await.unwrap();
     assert_eq!((again.len(), event(&again)), (2, event(&first)));
 }
@@ -184,7 +186,7 @@ async fn a_failure_elsewhere_is_moved_to_the_partition_its_log_id_names() {
     let failed = Failed::decode(&moved, &keyring()).unwrap();
     assert_eq!((&failed.echo.delivery, &failed.wish), (&delivery(), &wish));
     assert_eq!(names(&bench.fail(&[moved]).await), ["wal.acks", "wal.delay.5s"]);
-    assert_eq!((bench.counts.get(What::Moved), bench.counts.get(What::HeadersCut)), (1, 1));
+    assert_eq!(bench.count("answers_moved_total", ""), 1);
 }
 
 #[tokio::test]
@@ -216,18 +218,19 @@ async fn what_is_no_failure_of_ours_is_refused_and_harms_no_neighbour() {
     let expected: Vec<&str> = spoil.iter().map(|(code, _)| *code).chain(["WAL_ATTEMPT_INVALID"]).collect();
     assert_eq!(codes, expected);
     assert_eq!(event(&outputs)["status"], "retrying", "nothing is said of what was refused");
-    assert_eq!(bench.counts.get(What::Refused), 6);
+    assert_eq!(bench.count("answers_refused_total", ""), 6);
+    assert_eq!(bench.count("answers_refused_total", "WAL_ATTEMPT_INVALID"), 1);
 }
 
 #[tokio::test]
 async fn a_cancelled_round_is_not_decided() {
     let bench = bench();
     let cancel = Cancel { log_id: delivery().log_id, round: 1, deadline: delivery().deadline };
-    bench.cancels.take(&read(cancel.encode(topics().cancels(), &keyring()), 0, 0, start()));
+    bench.tools.cancels.take(&read(cancel.encode(topics().cancels(), &keyring()), 0, 0, start()));
     assert_eq!(bench.fail(&[failure(&delivery(), &Wish::None, 7)]).await, []);
     let redriven = Delivery { round: 2, round_first: 2, attempt: 2, ..delivery() };
     assert_eq!(bench.fail(&[failure(&redriven, &Wish::None, 8)]).await.len(), 2);
-    assert_eq!((bench.counts.get(What::Cancelled), bench.counts.get(What::Scheduled)), (1, 1));
+    assert_eq!((bench.count("answers_ignored_total", ""), bench.count("retry_scheduled_total", "")), (1, 1));
 }
 
 #[tokio::test]
@@ -240,7 +243,7 @@ async fn answers_that_change_nothing_are_counted_wherever_they_stand() {
     let records =
         [read(replayed, elsewhere, 0, start()), read(failure_of(&unasked, &Wish::None), elsewhere, 1, start())];
     assert_eq!(bench.fail(&records).await, []);
-    assert_eq!(bench.counts.get(What::Ignored), 2);
+    assert_eq!(bench.count("answers_ignored_total", ""), 2);
 }
 
 #[tokio::test]
@@ -253,7 +256,7 @@ async fn a_wish_that_makes_no_sense_leaves_it_to_the_lifecycle() {
         let outputs = bench.fail(&[record]).await;
         assert_eq!(event(&outputs)["status"], "retrying", "{wish}");
     }
-    assert_eq!(bench.counts.get(What::WishUnreadable), 3);
+    assert_eq!(bench.count("answers_wishes_unreadable_total", ""), 3);
 }
 
 /// The outcome that stands in the end is the same, however often it is derived.
@@ -278,7 +281,7 @@ async fn cancels_that_outlived_their_round_get_a_tombstone_from_who_holds_their_
     let bench = bench();
     let deadline = at(start().as_millis() - 3_600_001);
     let cancel = Cancel { log_id: delivery().log_id, round: 1, deadline };
-    bench.cancels.take(&read(cancel.encode(topics().cancels(), &keyring()), 0, 0, start()));
+    bench.tools.cancels.take(&read(cancel.encode(topics().cancels(), &keyring()), 0, 0, start()));
     let holding = |partition: i32| Batch {
         records: Vec::new(),
         places: HashMap::from([((topics().failures(), partition), Place { assignment: 1, next: 0, committed: 0 })]),
@@ -286,6 +289,6 @@ async fn cancels_that_outlived_their_round_get_a_tombstone_from_who_holds_their_
     assert_eq!(bench.failures.tick(&holding((home() + 1) % PARTITIONS)).await.unwrap(), []);
     let tombstones = bench.failures.tick(&holding(home())).await.unwrap();
     assert_eq!(tombstones, [Cancel::tombstone(&delivery().log_id, topics().cancels())]);
-    bench.cancels.take(&read(tombstones[0].clone(), 0, 1, start()));
+    bench.tools.cancels.take(&read(tombstones[0].clone(), 0, 1, start()));
     assert_eq!(bench.failures.tick(&holding(home())).await.unwrap(), []);
 }

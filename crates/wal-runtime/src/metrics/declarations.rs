@@ -67,6 +67,8 @@ pub struct Retries {
     pub lateness: Durations,
     /// Counted when the release is committed.
     pub cancelled: Counter,
+    /// Counted when the parked record is committed.
+    pub postponed: Counter,
 }
 
 impl Group for Retries {
@@ -82,6 +84,8 @@ impl Group for Retries {
                 &LATENESS,
             ),
             cancelled: book.counter("retry_cancelled", "Attempts dropped when due because their round was cancelled"),
+            postponed: book
+                .counter("retry_postponed", "Attempts that were due and not published because of their target"),
         }
     }
 }
@@ -108,6 +112,10 @@ pub struct Answers {
     pub refused: Counters<Refused>,
     /// Counted when the move is committed.
     pub moved: Counter,
+    /// Counted when the batch is committed.
+    pub ignored: Counter,
+    /// Counted when the batch is committed.
+    pub wishes_unreadable: Counter,
 }
 
 impl Group for Answers {
@@ -117,6 +125,12 @@ impl Group for Answers {
             refused: book.counters("answers_refused", "Answers that were refused and dead-lettered, by error code"),
             moved: book
                 .counter("answers_moved", "Answers found in another partition than their log id names, and moved"),
+            ignored: book
+                .counter("answers_ignored", "Answers that change nothing: to replayed copies, or not asked for"),
+            wishes_unreadable: book.counter(
+                "answers_wishes_unreadable",
+                "Wishes for a retry that made no sense, so that the lifecycle decided",
+            ),
         }
     }
 }

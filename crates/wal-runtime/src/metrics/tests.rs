@@ -97,6 +97,9 @@ wal_retry_lateness_seconds_bucket{le="+Inf"} 2
 # HELP wal_retry_cancelled Attempts dropped when due because their round was cancelled.
 # TYPE wal_retry_cancelled counter
 wal_retry_cancelled_total 0
+# HELP wal_retry_postponed Attempts that were due and not published because of their target.
+# TYPE wal_retry_postponed counter
+wal_retry_postponed_total 0
 # HELP wal_delivery_attempts Attempts, by how they ended.
 # TYPE wal_delivery_attempts counter
 wal_delivery_attempts_total{namespace="orders",target="orders.created",outcome="exhausted"} 1
@@ -109,6 +112,12 @@ wal_answers_refused_total{code="WAL_SEAL_INVALID"} 1
 # HELP wal_answers_moved Answers found in another partition than their log id names, and moved.
 # TYPE wal_answers_moved counter
 wal_answers_moved_total 0
+# HELP wal_answers_ignored Answers that change nothing: to replayed copies, or not asked for.
+# TYPE wal_answers_ignored counter
+wal_answers_ignored_total 0
+# HELP wal_answers_wishes_unreadable Wishes for a retry that made no sense, so that the lifecycle decided.
+# TYPE wal_answers_wishes_unreadable counter
+wal_answers_wishes_unreadable_total 0
 # HELP wal_status_folded Events folded into the status of an entry.
 # TYPE wal_status_folded counter
 wal_status_folded_total 7

@@ -15,7 +15,7 @@ use tracing::{debug, info, warn};
 use wal_model::{InRecord, Topic};
 
 use super::record::Copier;
-use super::{ANSWER_TIMEOUT, POLL};
+use super::{ANSWER_TIMEOUT, POLL, is_final};
 use crate::config::Kafka;
 use crate::kafka::{self, Context};
 use wal_kafka::native;
@@ -24,8 +24,8 @@ use wal_kafka::native;
 const LOOK_FOR_PARTITIONS: &str = "topic.metadata.refresh.interval.ms";
 /// ... and what it is where it says nothing that can be read.
 const METADATA_AGE: Duration = Duration::from_secs(30);
-/// How long a topic that cannot be followed is left alone.
-const AGAIN: Duration = Duration::from_millis(500);
+/// How long a topic that cannot be followed is left alone; each time somebody is told.
+const AGAIN: Duration = Duration::from_secs(1);
 /// How long a stop waits for the client to close; librdkafka can hang there when a broker is gone.
 const STOP: Duration = Duration::from_secs(5);
 
@@ -156,7 +156,7 @@ impl Following {
                     let end = native::last_end(consumer.client(), self.topic.as_str(), partition);
                     self.reached(&mut behind, partition, end.unwrap_or(0));
                 }
-                Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => return Ended::Failed(error.to_string()),
+                Some(Err(error)) if is_final(&error) => return Ended::Failed(error.to_string()),
                 Some(Err(error)) => debug!(topic = %self.topic, %error, "waiting for the brokers"),
                 None => {}
             }
