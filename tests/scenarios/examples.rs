@@ -20,7 +20,8 @@ const LOAD: usize = 3000;
 /// Of each kind that the examples tell apart.
 const PAYLOADS: [&str; 6] = ["4", "100", "0", "five", "", "500"];
 
-/// Puts the gate in the place that is the reader's: everything else is the example's.
+/// Puts the gate in the place that is the reader's, and lets the group wait no longer for a slow member than for a silent one:
+/// everything else is the example's.
 const WITH_A_GATE: &str = r#"
 import os, socket, sys
 sys.path.insert(0, os.environ["EXAMPLES"])
@@ -32,6 +33,8 @@ def execute(log_id, payload):
         gate.sendall(payload + b"\n")
         gate.recv(1)
 
+client = consumer.Consumer
+consumer.Consumer = lambda config: client({**config, "max.poll.interval.ms": config["session.timeout.ms"]})
 consumer.execute = execute
 consumer.main()
 "#;
@@ -65,10 +68,27 @@ fn the_java_example_compiles_and_answers_each_delivery_once_and_rightly() {
 
 #[test]
 fn the_python_example_does_not_answer_what_moved_while_it_stood_still() {
+    let resume_and_notice = |zombie: &Process| {
+        zombie.resume();
+        zombie.wait_for_line("SESSTMOUT", SOON);
+    };
+    does_not_answer_what_moved("python-still", Process::pause, resume_and_notice);
+}
+
+/// Then its client has left the group by itself.
+#[test]
+fn the_python_example_does_not_answer_what_moved_while_it_took_too_long() {
+    let take_too_long = |zombie: &Process| drop(zombie.wait_for_line("MAXPOLL", SOON));
+    does_not_answer_what_moved("python-slow", take_too_long, |_| {});
+}
+
+/// One has a delivery in hand when it loses the partition, and goes on with it when another has answered.
+#[track_caller]
+fn does_not_answer_what_moved(name: &str, lose: impl Fn(&Process), go_on: impl Fn(&Process)) {
     let python = tools::python();
     let examples = examples();
     let gate = Gate::new();
-    let mut target = Target::new("python-still", 1);
+    let mut target = Target::new(name, 1);
     let start = |target: &Target, instance: &str| {
         let env = [
             ("INSTANCE", instance),
@@ -82,18 +102,16 @@ fn the_python_example_does_not_answer_what_moved_while_it_stood_still() {
     target.send_payloads([(None, "first")]);
     let zombie = start(&target, "zombie");
     let in_its_hand = gate.next();
-    zombie.pause();
+    lose(&zombie);
     let heir = start(&target, "heir");
     gate.next().release();
     target.wait_for(1, std::slice::from_ref(&heir), LATER);
 
-    zombie.resume();
-    // Its client has noticed before it answers: as a member of nothing, from whom Kafka would take any offset.
-    zombie.wait_for_line("SESSTMOUT", SOON);
+    go_on(&zombie);
     in_its_hand.release();
     heir.terminate();
     assert_eq!(heir.wait(STOP).code(), Some(0), "{heir:?}");
-    // It must be of use again, without a start.
+    // It must be of use again, without a start; what it had to say before is behind it then.
     target.send_payloads([(None, "second")]);
     let held = gate.next();
     assert_eq!(held.number, "second");
