@@ -10,9 +10,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::kafka::Partition;
 
-/// How long a member may be silent, in milliseconds: the default of `kafka.session_timeout`.
-const SESSION_TIMEOUT: i64 = 10_000;
-
 /// One consumer, known to its group under this number.
 pub type MemberId = u64;
 
@@ -29,8 +26,8 @@ pub struct Group {
     last_id: MemberId,
 }
 
+#[derive(Default)]
 struct Member {
-    seen: i64,
     /// What it held when it came again.
     claims: BTreeSet<Partition>,
     has_come: bool,
@@ -67,28 +64,25 @@ impl Group {
         }
     }
 
-    pub fn join(&mut self, now: i64) -> MemberId {
+    pub fn join(&mut self) -> MemberId {
         self.last_id += 1;
-        let member = Member { seen: now, claims: BTreeSet::new(), has_come: false, told: None };
-        self.members.insert(self.last_id, member);
+        self.members.insert(self.last_id, Member::default());
         self.prepare();
         self.is_shuffling = true;
         self.last_id
     }
 
-    pub fn leave(&mut self, id: MemberId) {
+    /// A member leaves, or was silent for so long that it is taken for dead.
+    pub fn remove(&mut self, id: MemberId) {
         if self.members.remove(&id).is_some() {
             self.prepare();
         }
     }
 
-    /// Members that were silent for too long are taken for dead.
-    pub fn expire(&mut self, now: i64) {
-        let before = self.members.len();
-        self.members.retain(|_, member| now - member.seen < SESSION_TIMEOUT);
-        if self.members.len() < before {
-            self.prepare();
-        }
+    /// Whether a member has something to hear or to say.
+    pub fn is_awaited(&self, id: MemberId) -> bool {
+        let is_behind = |member: &Member| member.told.is_some() || (self.is_preparing && !member.has_come);
+        self.members.get(&id).is_none_or(is_behind)
     }
 
     /// Deals the partitions anew, for no reason.
@@ -102,16 +96,9 @@ impl Group {
         self.members.values_mut().for_each(|member| member.has_come = false);
     }
 
-    /// A member says that it lives and what it holds.
-    pub fn heartbeat(
-        &mut self,
-        id: MemberId,
-        holds: &BTreeSet<Partition>,
-        now: i64,
-        random: &mut fastrand::Rng,
-    ) -> Heard {
+    /// A member says what it holds.
+    pub fn heartbeat(&mut self, id: MemberId, holds: &BTreeSet<Partition>, random: &mut fastrand::Rng) -> Heard {
         let Some(member) = self.members.get_mut(&id) else { return Heard::Gone };
-        member.seen = now;
         if let Some(told) = member.told.take() {
             if !holds.is_subset(&told.partitions) {
                 // It will have let go of something by its next heartbeat, and that is free then.
@@ -132,8 +119,11 @@ impl Group {
         self.is_preparing = false;
         self.generation += 1;
         let ids: Vec<MemberId> = self.members.keys().copied().collect();
-        let claims: BTreeMap<Partition, MemberId> =
-            self.members.iter().flat_map(|(id, member)| member.claims.iter().map(|claim| (claim.clone(), *id))).collect();
+        let claims: BTreeMap<Partition, MemberId> = self
+            .members
+            .iter()
+            .flat_map(|(id, member)| member.claims.iter().map(|claim| (claim.clone(), *id)))
+            .collect();
         let is_shuffling = std::mem::take(&mut self.is_shuffling);
         for partition in &self.partitions {
             let is_alive = self.wanted.get(partition).is_some_and(|id| self.members.contains_key(id));

@@ -125,10 +125,6 @@ impl Kafka {
         self.topics.insert(topic, log);
     }
 
-    pub fn exists(&self, topic: &Topic) -> bool {
-        self.topics.contains_key(topic)
-    }
-
     /// Every partition of the topics that are wanted.
     pub fn partitions(&self, is_wanted: impl Fn(&Topic) -> bool) -> Vec<Partition> {
         let wanted = self.topics.iter().filter(|(topic, _)| is_wanted(topic));
@@ -144,7 +140,12 @@ impl Kafka {
         self.write(out, times, None)
     }
 
-    fn write(&mut self, out: OutRecord, (own, broker): (Timestamp, Timestamp), transaction: Option<usize>) -> Partition {
+    fn write(
+        &mut self,
+        out: OutRecord,
+        (own, broker): (Timestamp, Timestamp),
+        transaction: Option<usize>,
+    ) -> Partition {
         let log = self.topics.get_mut(&out.topic).expect("outputs are checked before they are sent");
         let of_key = |key: &[u8]| partition::of_key(key, log.count()).expect("a topic has partitions");
         // Without a key any will do; the same one keeps a run the same.

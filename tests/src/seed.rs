@@ -20,6 +20,17 @@ pub fn random(scenario: &str) -> fastrand::Rng {
     random_from(*SEED, scenario)
 }
 
+/// Random sources for many runs of one scenario, each with a seed of its own; a seed that is to be replayed is the only one.
+///
+/// A scenario that fails says which run it was: [`VARIABLE`] with that run's seed plays that run alone.
+pub fn runs(scenario: &str, count: u64) -> impl Iterator<Item = (u64, fastrand::Rng)> {
+    let (first, count) = match env::var(VARIABLE) {
+        Ok(text) => (text.parse().unwrap_or_else(|_| panic!("{VARIABLE}={text} is not a number")), 1),
+        Err(_) => (fastrand::u64(..u64::MAX - count), count),
+    };
+    (first..first + count).map(move |seed| (seed, random_from(seed, scenario)))
+}
+
 fn random_from(seed: u64, scenario: &str) -> fastrand::Rng {
     // Its keys are fixed, so the same seed means the same numbers in the next process too.
     let mut hasher = DefaultHasher::new();

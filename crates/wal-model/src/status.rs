@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   greatest of ( completed?, round, closed?, attempt, pending < retrying < failed )
-//!   ties: the reason that stands first in [`Reason`], then the smaller event id
+//!   ties: the reason that stands first in [`Reason`], then the smaller event id, then the earlier telling of the same event
 //! ```
 //!
 //! [`State::join`] is commutative, associative and idempotent; that is all a status needs to be right in the end.
@@ -189,7 +189,8 @@ pub struct Event {
 }
 
 /// Compares events of one entry: the greater one stands.
-type Rank = (bool, u32, bool, u32, Status, Reverse<Option<Reason>>, Reverse<Uuid>);
+type Rank<'a> =
+    (bool, u32, bool, u32, Status, Reverse<Option<Reason>>, Reverse<(Uuid, Timestamp, Option<&'a Failure>)>);
 
 impl Event {
     /// What the history keeps of it: no texts, so that an entry stays small however often it is tried.
@@ -202,16 +203,18 @@ impl Event {
         Event { outcome, failure: self.failure.as_ref().map(brief), ..self.clone() }
     }
 
-    fn rank(&self) -> Rank {
+    fn rank(&self) -> Rank<'_> {
         let status = self.outcome.status();
         let is_completed = status == Status::Completed;
         let is_closed = status == Status::Failed;
         let reason = Reverse(self.outcome.reason());
-        (is_completed, self.round, is_closed, self.attempt, status, reason, Reverse(self.id))
+        // Two services may tell the same, such as that an entry has expired, each in its words and at its time.
+        let telling = Reverse((self.id, self.at, self.failure.as_ref()));
+        (is_completed, self.round, is_closed, self.attempt, status, reason, telling)
     }
 
     /// Compares events of one attempt: what was said of the attempt itself stands above what ended its round from outside.
-    fn rank_in_history(&self) -> (bool, Rank) {
+    fn rank_in_history(&self) -> (bool, Rank<'_>) {
         let is_of_attempt = match self.outcome {
             Outcome::Failed { reason } => match reason {
                 Reason::Exhausted | Reason::Rejected => true,
@@ -323,25 +326,33 @@ mod tests {
         ]
     }
 
-    /// Event ids name one event: equal ids, equal content.
+    /// Event ids name one event: equal ids, equal content, but for the time and the words of the telling.
     fn events() -> impl Strategy<Value = Vec<Event>> {
-        prop::collection::vec((1..4u32, 1..5u32, outcome()), 0..8).prop_map(|events| {
-            events
-                .into_iter()
-                .enumerate()
-                .map(|(id, (round, attempt, outcome))| Event {
-                    id: Uuid::from_u128(id as u128),
-                    round,
-                    round_first: 1,
-                    deadline: Timestamp::from_millis(1000 * i64::from(round)).unwrap(),
-                    attempt,
-                    at: Timestamp::EPOCH,
-                    delivered_at: None,
-                    outcome,
-                    failure: None,
-                })
-                .collect()
+        let happened = prop::collection::vec((1..4u32, 1..5u32, outcome()), 1..8);
+        let tellings = prop::collection::vec((any::<prop::sample::Index>(), 0..3i64, 0..3usize), 0..10);
+        (happened, tellings).prop_map(|(happened, tellings)| {
+            let tell = |(which, at, words): (prop::sample::Index, i64, usize)| {
+                let id = which.index(happened.len());
+                let (round, attempt, outcome) = &happened[id];
+                told(id, *round, *attempt, outcome, at, words)
+            };
+            tellings.into_iter().map(tell).collect()
         })
+    }
+
+    fn told(id: usize, round: u32, attempt: u32, outcome: &Outcome, at: i64, words: usize) -> Event {
+        let failure = || Failure { code: "X".to_owned(), message: "x".repeat(words) };
+        Event {
+            id: Uuid::from_u128(id as u128),
+            round,
+            round_first: 1,
+            deadline: Timestamp::from_millis(1000 * i64::from(round)).unwrap(),
+            attempt,
+            at: Timestamp::from_millis(at).unwrap(),
+            delivered_at: None,
+            outcome: outcome.clone(),
+            failure: (words > 0).then(failure),
+        }
     }
 
     fn folded<'a>(events: impl IntoIterator<Item = &'a Event>) -> State {

@@ -46,7 +46,7 @@ pub struct Service {
     topics: TopicSettings,
     keyring: Keyring,
     metrics: Metrics,
-    when_caught_up: Box<dyn FnOnce() + Send>,
+    when_caught_up: Arc<dyn Fn() + Send + Sync>,
     leniency: Leniency,
 }
 
@@ -59,7 +59,7 @@ impl Service {
             topics: TopicSettings::read(settings)?,
             keyring: Seal::read(settings)?.keyring,
             metrics: Metrics::new(),
-            when_caught_up: Box::new(|| {}),
+            when_caught_up: Arc::new(|| {}),
             leniency: Leniency::None,
         })
     }
@@ -80,8 +80,8 @@ impl Service {
 
     /// Calls `tell` when all cancels are known: before that nothing is decided or released.
     #[must_use]
-    pub fn when_caught_up(mut self, tell: impl FnOnce() + Send + 'static) -> Service {
-        self.when_caught_up = Box::new(tell);
+    pub fn when_caught_up(mut self, tell: impl Fn() + Send + Sync + 'static) -> Service {
+        self.when_caught_up = Arc::new(tell);
         self
     }
 

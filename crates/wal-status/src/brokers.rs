@@ -9,7 +9,7 @@ use wal_runtime::brokers::{self, Found, Shapes};
 
 /// The shape of `wal.acks`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Shape {
+pub struct Shape {
     /// How many partitions it has.
     pub partitions: i32,
     /// The largest record batch it takes, in bytes.
@@ -18,13 +18,15 @@ pub(crate) struct Shape {
 
 /// A topic for dead letters and what it takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct DeadLetters {
+pub struct DeadLetters {
+    /// The topic.
     pub topic: Topic,
+    /// The largest record batch it takes, in bytes.
     pub limit: usize,
 }
 
 /// Who answers. An error says why nobody did; asking again may help.
-pub(crate) trait Brokers: Send + Sync + 'static {
+pub trait Brokers: Send + Sync + 'static {
     /// The shape of `wal.acks`, as it was a short while ago or, where that cannot be right, as it is now.
     fn shape(&self, freshness: Freshness) -> impl Future<Output = Result<Shape, String>> + Send;
     /// Where dead letters of entries go, by namespace.
@@ -42,7 +44,7 @@ pub(crate) trait Brokers: Send + Sync + 'static {
 
 /// How old an answer may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Freshness {
+pub enum Freshness {
     /// A short while.
     Remembered,
     /// Given now.
@@ -50,11 +52,7 @@ pub(crate) enum Freshness {
 }
 
 /// The topic for dead letters of a namespace, by what is known of it and of the one that takes what has none.
-pub(crate) fn dead_letters(
-    topics: &Topics,
-    namespace: Option<&Namespace>,
-    shapes: &Shapes,
-) -> Result<DeadLetters, String> {
+pub fn dead_letters(topics: &Topics, namespace: Option<&Namespace>, shapes: &Shapes) -> Result<DeadLetters, String> {
     let own = namespace.map(|namespace| topics.dead_entries(namespace));
     for topic in own.into_iter().chain([topics.dead_requests()]) {
         if let Some(Found::Unanswered(why)) = shapes.get(&topic) {

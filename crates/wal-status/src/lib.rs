@@ -27,6 +27,8 @@ mod purge;
 mod read;
 mod service;
 mod sweep;
+#[cfg(feature = "testing")]
+pub mod testing;
 #[cfg(test)]
 mod tests;
 
