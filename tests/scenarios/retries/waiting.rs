@@ -8,7 +8,7 @@ use wal_model::delivery::Delivery;
 use wal_model::status::{Outcome, Reason};
 use wal_tests::{Kafka, Message, Process, seed, wait_until};
 
-use crate::support::retrying::{due_of, now, wait_until_at_work};
+use crate::support::retrying::{Attempt, due_of, now, wait_until_at_work};
 use crate::support::{LATER, Retrying, SOON};
 
 /// What a stop may take.
@@ -137,18 +137,21 @@ fn after_downtime_high_priority_goes_first_and_the_ceiling_holds() {
 
     assert_eq!(attempts.len(), 2 * EACH);
     attempts.sort_by_key(|attempt| attempt.sent);
-    let low_before_the_last_high = {
-        let last_high = attempts.iter().rposition(|attempt| attempt.delivery.priority == Priority::High).unwrap();
-        attempts[..last_high].iter().filter(|attempt| attempt.delivery.priority == Priority::Low).count()
+    // What the brokers gave before the first high one could not wait for it: it was not known yet.
+    let low_among_the_high = {
+        let is_high = |attempt: &Attempt| attempt.delivery.priority == Priority::High;
+        let (first, last) = (attempts.iter().position(is_high), attempts.iter().rposition(is_high));
+        attempts[first.unwrap()..last.unwrap()].iter().filter(|attempt| !is_high(attempt)).count()
     };
-    assert!(low_before_the_last_high < EACH / 4, "{low_before_the_last_high} low ones went before the last high one");
-    // In any second no more than the ceiling, and a tenth of a second's worth that may be saved up.
+    assert!(low_among_the_high < EACH / 4, "{low_among_the_high} low ones went before the last high one");
+    // In any second no more than the ceiling, a tenth of a second's worth that may be saved up, and as much that was taken before and
+    // is stamped within it, because a batch is stamped when it is handled.
     let most = attempts.iter().enumerate().map(|(at, first)| {
         let end = first.sent.saturating_add(Duration::from_secs(1));
         attempts[at..].iter().take_while(|attempt| attempt.sent < end).count()
     });
     let most = most.max().unwrap();
-    assert!(most <= RATE + RATE / 10 + 5, "{most} within a second");
+    assert!(most <= RATE + 2 * (RATE / 10), "{most} within a second");
 }
 
 /// Two instances, partitions moving between them all the time, heads waiting in their hands.
