@@ -4,6 +4,7 @@ mod architecture;
 mod bad_input;
 mod batch_loop;
 mod crashes;
+mod examples;
 mod flow;
 mod harness;
 mod outages;

@@ -2,8 +2,6 @@
 //! delivery answered once.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
@@ -13,7 +11,7 @@ use wal_tests::clients::{delete_records, lag, members};
 use wal_tests::{Kafka, Process, seed, wait_until};
 
 use crate::support::target::Answer;
-use crate::support::{LATER, SOON, Target};
+use crate::support::{Gate, Held, LATER, SOON, Target};
 
 const SIGABRT: i32 = 6;
 /// Where a consumer can be told to die, in the order it passes them.
@@ -311,52 +309,4 @@ fn handled(consumer: &Process) -> impl Iterator<Item = (String, usize)> {
         Some((what.to_owned(), number.parse().ok().filter(|_| is_handling)?))
     };
     consumer.lines().into_iter().filter_map(move |line| said(&line.text))
-}
-
-/// Where handlers say that they hold something, and wait for the word to go on.
-struct Gate {
-    listener: TcpListener,
-    address: String,
-}
-
-/// A handler that waits.
-struct Held {
-    number: String,
-    stream: TcpStream,
-}
-
-impl Gate {
-    fn new() -> Gate {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-        let address = listener.local_addr().expect("it was just bound").to_string();
-        Gate { listener, address }
-    }
-
-    fn env(&self) -> [(&str, &str); 1] {
-        [("CONSUMER_GATE", &self.address)]
-    }
-
-    /// The next handler that waits.
-    #[track_caller]
-    fn next(&self) -> Held {
-        self.listener.set_nonblocking(true).expect("a listener can be asked");
-        let mut stream = None;
-        wait_until("a handler holds something", LATER, || {
-            stream = self.listener.accept().ok().map(|(stream, _)| stream);
-            stream.is_some()
-        });
-        let stream = stream.expect("it was waited for");
-        stream.set_nonblocking(false).expect("a stream can be asked");
-        stream.set_read_timeout(Some(SOON)).expect("a stream can be asked");
-        let mut number = String::new();
-        BufReader::new(&stream).read_line(&mut number).expect("the handler says its number");
-        Held { number: number.trim().to_owned(), stream }
-    }
-}
-
-impl Held {
-    /// It may go on. One whose process is gone does not hear it.
-    fn release(mut self) {
-        let _ = self.stream.write_all(b"!");
-    }
 }

@@ -6,6 +6,7 @@
 //!   Outcome ◀── receipts, deliveries, documents, audit, acks, dead letters, as any other program sees them
 //! ```
 
+pub mod gate;
 pub mod load;
 pub mod log;
 pub mod outcome;
@@ -16,6 +17,7 @@ pub mod turns;
 
 use std::time::Duration;
 
+pub use gate::{Gate, Held};
 pub use load::Load;
 pub use log::Log;
 pub use outcome::Outcome;

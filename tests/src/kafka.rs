@@ -57,6 +57,11 @@ impl Kafka {
         &SHARED
     }
 
+    /// What java and javac take as a class path: Kafka's jars, its clients among them.
+    pub fn class_path() -> String {
+        Distribution::fetched().class_path()
+    }
+
     /// Where clients connect.
     pub fn bootstrap(&self) -> String {
         format!("127.0.0.1:{}", self.ports.clients)

@@ -20,6 +20,7 @@ pub mod kafka;
 pub mod process;
 pub mod proxy;
 pub mod seed;
+pub mod tools;
 pub mod unique;
 pub mod wait;
 pub mod workspace;

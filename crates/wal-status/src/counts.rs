@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use wal_model::Code;
+use wal_runtime::metrics::Metrics;
 
 /// Numbers of records and entries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,17 +47,69 @@ impl Tally {
     }
 }
 
-/// The numbers since the start.
-#[derive(Debug, Default)]
-pub struct Counts(Mutex<Tally>);
+/// The numbers since the start, and the metrics that tell them.
+pub struct Counts {
+    tally: Mutex<Tally>,
+    metrics: Metrics,
+}
 
 impl Counts {
+    /// Nothing counted yet.
+    pub(crate) fn told_by(metrics: Metrics) -> Counts {
+        Counts { tally: Mutex::default(), metrics }
+    }
+
     /// The numbers as they are now.
     pub fn now(&self) -> Tally {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn add(&self, tally: &Tally) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).add(tally);
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner).add(tally);
+        let (statuses, answers) = (self.metrics.statuses(), self.metrics.answers());
+        statuses.folded.inc_by(tally.folded);
+        statuses.expired.inc_by(tally.expired);
+        statuses.purged.inc_by(tally.purged);
+        answers.repeated.inc_by(tally.repeated);
+        answers.ignored.inc_by(tally.ignored);
+        answers.moved.inc_by(tally.moved);
+        for (code, count) in &tally.refused {
+            answers.refused.of(&(*code).into()).inc_by(*count);
+        }
+    }
+}
+
+impl Default for Counts {
+    fn default() -> Counts {
+        Counts::told_by(Metrics::new())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wal_runtime::metrics::Format;
+
+    use super::*;
+
+    #[test]
+    fn what_is_counted_is_told_by_the_process() {
+        let metrics = Metrics::new();
+        let counts = Counts::told_by(metrics.clone());
+        let mut tally = Tally { folded: 3, expired: 2, purged: 1, repeated: 4, ..Tally::default() };
+        tally.refuse(Code::SealInvalid);
+        counts.add(&tally);
+        counts.add(&tally);
+
+        assert_eq!(counts.now().folded, 6);
+        let text = metrics.encode(Format::OpenMetrics);
+        for line in [
+            "wal_status_folded_total 6",
+            "wal_status_expired_total 4",
+            "wal_status_purged_total 2",
+            "wal_answers_repeated_total 8",
+        ] {
+            assert!(text.contains(line), "{line} is not in {text}");
+        }
+        assert!(text.contains("WAL_SEAL_INVALID"), "{text}");
     }
 }

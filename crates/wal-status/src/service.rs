@@ -59,6 +59,13 @@ impl Service {
         self
     }
 
+    /// Has it count where a process tells it.
+    #[must_use]
+    pub fn counting(mut self, metrics: Metrics) -> Service {
+        self.counts = Arc::new(Counts::told_by(metrics));
+        self
+    }
+
     /// Calls `watch` whenever the store answers (true) or does not (false).
     #[must_use]
     pub fn watch_store(mut self, watch: impl Fn(bool) + Send + Sync + 'static) -> Service {
@@ -177,11 +184,12 @@ pub async fn main(file: Option<&Path>) -> Result<(), Error> {
     let store = Embedded::open(&folder).map_err(|error| Error::Store(error.into()))?;
     answers.met();
     warn!(folder = %folder.display(), "the embedded store belongs to this process alone: no writer and no gateway beside it");
-    let service =
-        Service::new(&process.settings, Arc::new(store))?.watch_store(move |is_answering| match is_answering {
+    let service = Service::new(&process.settings, Arc::new(store))?.counting(process.metrics.clone()).watch_store(
+        move |is_answering| match is_answering {
             true => answers.met(),
             false => answers.unmet("the store does not answer"),
-        });
+        },
+    );
     let result = service.run(process.observer("wal-status"), process.shutdown.triggered()).await;
     process.stopping();
     result

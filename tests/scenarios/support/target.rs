@@ -10,7 +10,7 @@ use wal_model::entry::Answers;
 use wal_model::id::{EntryKey, Identity};
 use wal_model::lifecycle::Lifecycle;
 use wal_model::seal::Keyring;
-use wal_model::{Clock, Header, Id, InRecord, LogId, Namespace, OutRecord, SystemClock, Timestamp, Topic};
+use wal_model::{Clock, Header, Id, InRecord, LogId, Namespace, OutRecord, SystemClock, Timestamp, Topic, partition};
 use wal_tests::clients::{create_topic, lag, read_all};
 use wal_tests::{Isolation, Kafka, Message, Process, Producer, Record, prefix, unique, wait_until};
 
@@ -34,9 +34,12 @@ pub struct Target {
 }
 
 struct Sent {
-    log_id: LogId,
+    delivery: Delivery,
     word: String,
 }
+
+/// How many partitions each of the two topics for answers has.
+const ANSWER_PARTITIONS: i32 = 2;
 
 /// An answer: to which delivery, by its number, and what it says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +68,7 @@ impl Target {
         let (prefix, topic, group) = (prefix(), unique(name), unique(name));
         create_topic(bootstrap, &topic, partitions, &[]);
         for name in ["acks", "failures"] {
-            create_topic(bootstrap, &format!("{prefix}{name}"), 2, &[]);
+            create_topic(bootstrap, &format!("{prefix}{name}"), ANSWER_PARTITIONS as usize, &[]);
         }
         let keyring = Keyring::new("k1", &[("k1".to_owned(), SECRET.to_vec())].into()).expect("a key of full length");
         let (bootstrap, producer) = (bootstrap.to_owned(), Producer::new(bootstrap));
@@ -118,9 +121,18 @@ impl Target {
     pub fn send<'a>(&mut self, deliveries: impl IntoIterator<Item = (Option<&'a str>, &'a str)>) {
         let mut messages = Vec::new();
         for (key, word) in deliveries {
-            let delivery = self.delivery(key, word);
-            messages.push(message(delivery.encode(SystemClock.now(), &self.keyring), None));
-            self.sent.push(Sent { log_id: delivery.log_id, word: word.to_owned() });
+            messages.push(self.message(word, self.delivery(key, word), None));
+        }
+        self.producer.send_all(&messages);
+    }
+
+    /// As [`Target::send`], with payloads that are what is given and nothing else.
+    #[track_caller]
+    pub fn send_payloads<'a>(&mut self, deliveries: impl IntoIterator<Item = (Option<&'a str>, &'a str)>) {
+        let mut messages = Vec::new();
+        for (key, payload) in deliveries {
+            let delivery = Delivery { payload: payload.to_owned().into(), ..self.delivery(key, payload) };
+            messages.push(self.message(payload, delivery, None));
         }
         self.producer.send_all(&messages);
     }
@@ -130,8 +142,15 @@ impl Target {
     pub fn send_to(&mut self, partition: i32, word: &str, change: impl FnOnce(&mut Delivery)) {
         let mut delivery = self.delivery(None, word);
         change(&mut delivery);
-        self.producer.send_all([&message(delivery.encode(SystemClock.now(), &self.keyring), Some(partition))]);
-        self.sent.push(Sent { log_id: delivery.log_id, word: word.to_owned() });
+        let message = self.message(word, delivery, Some(partition));
+        self.producer.send_all([&message]);
+    }
+
+    /// The next delivery as it is sent.
+    fn message(&mut self, word: &str, delivery: Delivery, partition: Option<i32>) -> Message {
+        let message = message(delivery.encode(SystemClock.now(), &self.keyring), partition);
+        self.sent.push(Sent { delivery, word: word.to_owned() });
+        message
     }
 
     /// Sends what is no delivery.
@@ -140,25 +159,29 @@ impl Target {
         self.producer.send_all([&Message::to(&self.topic).partition(partition).value("not from the log")]);
     }
 
-    /// Everything that is answered, as those see it who read committed records. Every seal is looked at.
+    /// Everything that is answered, as those see it who read committed records. Every seal is looked at, and every key, and whether
+    /// all of the delivery is echoed.
     #[track_caller]
     pub fn answers(&self) -> Vec<Answer> {
         let number: HashMap<&LogId, usize> =
-            self.sent.iter().enumerate().map(|(number, sent)| (&sent.log_id, number)).collect();
+            self.sent.iter().enumerate().map(|(number, sent)| (&sent.delivery.log_id, number)).collect();
         let read = |name| read_all(&self.bootstrap, &format!("{}{name}", self.prefix), Isolation::ReadCommitted);
         let completed = read("acks").into_iter().map(|record| {
             let record = in_record(record);
-            let completed = Completed::decode(&record, &self.keyring).expect("a completed attempt");
-            expect_key(&record, &completed.echo.delivery.log_id);
-            let number = number[&completed.echo.delivery.log_id];
-            Answer { number, says: "completed".into(), wish: Wish::None, detail: completed.result }
+            let Completed { echo, result } = Completed::decode(&record, &self.keyring).expect("a completed attempt");
+            expect_key(&record, &echo.delivery.log_id);
+            let number = number[&echo.delivery.log_id];
+            let payload = self.sent[number].delivery.payload.clone();
+            assert_eq!(Delivery { payload, ..echo.delivery }, self.sent[number].delivery);
+            Answer { number, says: "completed".into(), wish: Wish::None, detail: result }
         });
         let failed = read("failures").into_iter().map(|record| {
             let record = in_record(record);
-            let failed = Failed::decode(&record, &self.keyring).expect("a failed attempt");
-            expect_key(&record, &failed.echo.delivery.log_id);
-            let number = number[&failed.echo.delivery.log_id];
-            Answer { number, says: failed.failure.code, wish: failed.wish, detail: Some(failed.failure.message) }
+            let Failed { echo, failure, wish } = Failed::decode(&record, &self.keyring).expect("a failed attempt");
+            expect_key(&record, &echo.delivery.log_id);
+            let number = number[&echo.delivery.log_id];
+            assert_eq!(echo.delivery, self.sent[number].delivery);
+            Answer { number, says: failure.code, wish, detail: Some(failure.message) }
         });
         completed.chain(failed).collect()
     }
@@ -207,7 +230,9 @@ impl Target {
 /// Answers of one entry meet in one partition.
 #[track_caller]
 fn expect_key(record: &InRecord, log_id: &LogId) {
-    assert_eq!(record.key.as_deref(), Some(log_id.to_string().as_bytes()));
+    let log_id = log_id.to_string();
+    assert_eq!(record.key.as_deref(), Some(log_id.as_bytes()));
+    assert_eq!(partition::of_key(log_id.as_bytes(), ANSWER_PARTITIONS), Some(record.partition));
 }
 
 fn message(out: OutRecord, partition: Option<i32>) -> Message {

@@ -8,6 +8,7 @@ use std::{env, fs};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::tools::require;
 use crate::workspace;
 
 /// The version is in the pom; this name only has to change with it.
@@ -28,6 +29,11 @@ impl Distribution {
         &FETCHED
     }
 
+    /// What java and javac take as a class path: all of them.
+    pub(super) fn class_path(&self) -> String {
+        format!("{}/*", self.jars.display())
+    }
+
     /// What comes before the main class: a small heap, and a compiler that makes a node start fast rather than run fast.
     pub(super) fn java_args(&self, log: &Path) -> Vec<String> {
         vec![
@@ -38,7 +44,7 @@ impl Distribution {
             format!("-Dlog4j2.configurationFile={}", source_folder().join("log4j2.properties").display()),
             format!("-Dkafka.log.file={}", log.display()),
             "-cp".into(),
-            format!("{}/*", self.jars.display()),
+            self.class_path(),
         ]
     }
 }
@@ -77,10 +83,4 @@ fn fetch() -> Result<PathBuf> {
     ensure!(output.status.success(), "mvn could not fetch {} ({}):\n{message}", pom.display(), output.status);
     fs::write(&mark, wanted).context("failed to mark the jars as complete")?;
     Ok(jars)
-}
-
-fn require(program: &str, version_arg: &str, what_to_install: &str) -> Result<()> {
-    let is_present = Command::new(program).arg(version_arg).output().is_ok_and(|output| output.status.success());
-    ensure!(is_present, "{program} is missing: the scenarios need {what_to_install}");
-    Ok(())
 }

@@ -50,7 +50,8 @@ pub struct Fail {
     /// Retrying cannot help: it ends here
     #[arg(long, conflicts_with = "retry_after", help_heading = "Wish")]
     pub for_good: bool,
-    /// The next attempt after so many seconds, instead of what the lifecycle says
+    /// The next attempt after so many seconds, instead of what the lifecycle says; the scheduler grants a day at most,
+    /// unless it is set otherwise
     #[arg(long, value_name = "SECONDS", help_heading = "Wish")]
     pub retry_after: Option<Seconds>,
 }

@@ -81,7 +81,7 @@ impl Banner<'_> {
     }
 
     /// Commands to copy; options only where the defaults would not find us.
-    fn commands(&self) -> [String; 4] {
+    fn commands(&self) -> [String; 5] {
         let kafka = match self.bootstrap.as_str() {
             DEFAULT_BOOTSTRAP => String::new(),
             other => format!(" --bootstrap {other}"),
@@ -93,6 +93,7 @@ impl Banner<'_> {
         [
             format!("wal tail{kafka} order_events"),
             format!(r#"wal write{kafka} orders --target order_events --payload '{{"operation":"create_order"}}'"#),
+            format!("wal complete{gateway} LOG_ID"),
             format!("wal entry show{gateway} LOG_ID"),
             format!("wal entry list{gateway} orders --from -1h"),
         ]

@@ -147,6 +147,19 @@ async fn what_was_not_committed_is_not_remembered() {
     assert_eq!((again.len(), event(&again)), (2, event(&first)));
 }
 
+/// The transaction was committed, but nobody said so: the place to go on from lies behind it.
+#[tokio::test]
+async fn a_decision_whose_commit_was_not_answered_is_found_when_it_is_read_back() {
+    let bench = bench();
+    let next = Delivery { attempt: 2, ..delivery() };
+    bench.fail(&[failure(&delivery(), &Wish::None, 7)]).await;
+    let lost = failure(&next, &Wish::None, 8);
+    bench.failures.handle(&batch(std::slice::from_ref(&lost), 1)).await.unwrap();
+    bench.written.records.lock().unwrap().push(lost);
+    bench.failures.given_up();
+    assert_eq!(bench.fail(&[failure(&next, &Wish::None, 9)]).await, []);
+}
+
 #[tokio::test]
 async fn it_is_read_back_once_and_only_what_was_decided_there() {
     let bench = bench();

@@ -1,0 +1,75 @@
+//! Tools of other languages that the scenarios need, taken from the system or fetched once into the target folder.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::LazyLock;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::workspace;
+
+/// What is installed from the Python registry, and the folder it goes to: a new version is a new folder.
+const PYTHON_CLIENT: &str = "confluent-kafka==2.14.2";
+const PYTHON_FOLDER: &str = "python-confluent-kafka-2.14.2";
+
+/// A Python that has Kafka's client, from an earlier run or made now. Panics when it cannot be had.
+pub fn python() -> &'static Path {
+    static PYTHON: LazyLock<PathBuf> = LazyLock::new(|| {
+        fetch_python().unwrap_or_else(|error| panic!("failed to get Kafka's client for Python: {error:#}"))
+    });
+    &PYTHON
+}
+
+/// Compiles a Java source file against the jars of `class_path`, with every warning an error, to class files in the folder `classes`.
+/// Panics with what the compiler says.
+#[track_caller]
+pub fn javac(source: &Path, class_path: &str, classes: &Path) {
+    let present = require("javac", "-version", "a Java compiler of 17 or later, like Debian's openjdk-17-jdk-headless");
+    present.unwrap_or_else(|error| panic!("{error:#}"));
+    let mut command = Command::new("javac");
+    command.args(["-Xlint:all,-serial", "-Werror", "-cp", class_path, "-d"]).arg(classes).arg(source);
+    run(&mut command).unwrap_or_else(|error| panic!("{error:#}"));
+}
+
+/// Whether `program` is there and works; else the error says what to install.
+pub(crate) fn require(program: &str, version_arg: &str, what_to_install: &str) -> Result<()> {
+    let is_present = Command::new(program).arg(version_arg).output().is_ok_and(|output| output.status.success());
+    ensure!(is_present, "{program} is missing: the scenarios need {what_to_install}");
+    Ok(())
+}
+
+/// The mark of a complete installation is written last.
+fn fetch_python() -> Result<PathBuf> {
+    const DEBIAN: &str =
+        "a Python of 3.8 or later with venv and pip, like Debian's python3, python3-venv and python3-pip";
+    require("python3", "--version", DEBIAN)?;
+    let folder = workspace::target_dir().join(PYTHON_FOLDER);
+    let (python, mark) = (folder.join("bin/python3"), folder.join("complete"));
+
+    // Two test processes may come here at once: the second waits and then finds it.
+    let lock = File::create(folder.with_extension("lock")).context("failed to create the lock file")?;
+    lock.lock().context("failed to lock the lock file")?;
+    if mark.exists() && require_path(&python).is_ok() {
+        return Ok(python);
+    }
+
+    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))
+        .with_context(|| format!("the scenarios need {DEBIAN}"))?;
+    run(Command::new(&python).args(["-m", "pip", "install", "--quiet", PYTHON_CLIENT]))?;
+    fs::write(&mark, PYTHON_CLIENT).context("failed to mark the installation as complete")?;
+    Ok(python)
+}
+
+/// The interpreter it links to may have been removed since.
+fn require_path(python: &Path) -> Result<()> {
+    run(Command::new(python).args(["-c", "import confluent_kafka"]))
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command.output().with_context(|| format!("failed to run {program}"))?;
+    let said = [output.stdout, output.stderr].concat();
+    ensure!(output.status.success(), "{program} failed ({}):\n{}", output.status, String::from_utf8_lossy(&said));
+    Ok(())
+}
