@@ -74,9 +74,13 @@ pub struct Surroundings<'a> {
     pub group: &'a mut Group,
     pub random: &'a mut fastrand::Rng,
     pub faults: Faults,
+    pub reached: &'a mut Reached,
     /// Whether what must be known before anything is decided is known.
     pub is_informed: bool,
 }
+
+/// How often a situation came about that is worth a simulation.
+pub type Reached = BTreeMap<&'static str, u32>;
 
 /// How often things go wrong, of a thousand times.
 #[derive(Clone, Copy, Default)]
@@ -85,6 +89,20 @@ pub struct Faults {
     pub undelivered: u16,
     /// Nobody knows whether a commit was done.
     pub unclear: u16,
+    /// A call takes seconds.
+    pub slow: u16,
+}
+
+impl Surroundings<'_> {
+    /// How long a call takes.
+    fn pause(&mut self) -> i64 {
+        let is_slow = self.random.u16(..1000) < self.faults.slow;
+        self.random.i64(0..if is_slow { 4_000 } else { 3 })
+    }
+
+    fn reach(&mut self, situation: &'static str) {
+        *self.reached.entry(situation).or_default() += 1;
+    }
 }
 
 /// A transaction that was decided for.
@@ -227,6 +245,11 @@ impl BatchLoop {
         self.job.is_some()
     }
 
+    /// Whether the next step is the handler's.
+    pub fn is_handling(&self) -> bool {
+        self.job.as_ref().is_some_and(|job| matches!(job.stage, Stage::Handling(_)))
+    }
+
     /// Whether the next step is the first of a batch.
     pub fn is_about_to_begin(&self) -> bool {
         self.job.as_ref().is_some_and(|job| matches!(job.stage, Stage::Handling(None)))
@@ -273,14 +296,20 @@ impl BatchLoop {
                 self.unplaced.extend(new.collect::<Vec<_>>());
             }
             Heard::Gone => {
+                around.reach("a member found itself expelled");
                 self.held.clear();
                 self.unplaced.clear();
                 self.member = Some(around.group.join());
             }
         }
-        let kafka = lock(around.kafka);
+        let kafka = Arc::clone(around.kafka);
+        let kafka = lock(&kafka);
         for partition in self.unplaced.clone() {
-            if let Committed::At(offset) = kafka.committed(self.reads.group, &partition) {
+            let committed = kafka.committed(self.reads.group, &partition);
+            if committed == Committed::Unstable {
+                around.reach("a place was asked for while a transaction decided over it");
+            }
+            if let Committed::At(offset) = committed {
                 self.unplaced.remove(&partition);
                 self.last_assignment += 1;
                 let assignment = self.last_assignment;
@@ -467,6 +496,7 @@ impl BatchLoop {
         around: &mut Surroundings<'_>,
     ) -> Result<Stepped, GivenUp> {
         if !self.is_held(job) {
+            around.reach("a partition moved away while its batch was handled");
             return Err(GivenUp::Aborted(None));
         }
         if !around.is_informed && job.kind != Kind::KeepPlace {
@@ -514,7 +544,7 @@ impl BatchLoop {
             Err(Refused::Busy) => job.stage = Stage::Beginning(outputs),
             Err(Refused::Fenced) => return Err(GivenUp::Forgotten),
         }
-        Ok(Stepped::Again(around.random.i64(0..3)))
+        Ok(Stepped::Again(around.pause()))
     }
 
     fn send(
@@ -538,16 +568,17 @@ impl BatchLoop {
         let sent = sent + some;
         if sent < outputs.len() {
             job.stage = Stage::Sending { transaction, outputs, sent };
-            return Ok(Stepped::Again(around.random.i64(0..3)));
+            return Ok(Stepped::Again(around.pause()));
         }
         let (member, generation) = job.metadata;
         if !around.group.admits(member, generation) {
+            around.reach("a zombie's offsets were refused");
             return Err(GivenUp::Aborted(Some(transaction)));
         }
         let added = lock(around.kafka).offsets(transaction, epoch, self.reads.group, &job.next);
         added.map_err(|_| GivenUp::Forgotten)?;
         job.stage = Stage::Checking { transaction, outputs };
-        Ok(Stepped::Again(around.random.i64(0..3)))
+        Ok(Stepped::Again(around.pause()))
     }
 
     fn check(
@@ -558,11 +589,12 @@ impl BatchLoop {
         around: &mut Surroundings<'_>,
     ) -> Result<Stepped, GivenUp> {
         if !self.is_held(job) {
+            around.reach("a partition moved away before the commit");
             return Err(GivenUp::Aborted(Some(transaction)));
         }
         // Between this look and the commit everything can happen: that is what the generation is for.
         job.stage = Stage::Committing { transaction, outputs };
-        Ok(Stepped::Again(around.random.i64(0..3)))
+        Ok(Stepped::Again(around.pause()))
     }
 
     fn commit(
@@ -575,13 +607,18 @@ impl BatchLoop {
         let epoch = self.producer.expect("a transaction is open");
         let is_unclear = around.random.u16(..1000) < around.faults.unclear;
         if is_unclear && around.random.bool() {
+            around.reach("a commit was not done, and nobody knew");
             return Err(GivenUp::Forgotten);
         }
-        lock(around.kafka).commit(transaction, epoch).map_err(|_| GivenUp::Forgotten)?;
+        if lock(around.kafka).commit(transaction, epoch).is_err() {
+            around.reach("a transaction was over before its commit");
+            return Err(GivenUp::Forgotten);
+        }
         let now = around.clock.now();
         self.published = Some(Published { outputs, clock: job.clock.unwrap_or((now, now)) });
         if is_unclear {
             // It was done, but nobody here knows.
+            around.reach("a commit was done, and nobody knew");
             return Err(GivenUp::Forgotten);
         }
         if job.kind != Kind::KeepPlace {

@@ -333,6 +333,12 @@ impl Kafka {
         !self.unfinished.is_empty()
     }
 
+    /// Whose transactions those are.
+    pub fn unfinished(&self) -> Vec<(String, i64)> {
+        let whose = |index: &usize| (self.transactions[*index].id.clone(), self.transactions[*index].begun);
+        self.unfinished.iter().map(whose).collect()
+    }
+
     /// The transactions that are decided and have marks to leave.
     pub fn ending(&self) -> Vec<usize> {
         let is_decided = |index: &usize| self.transactions[*index].fate != Fate::Open;

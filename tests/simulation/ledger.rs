@@ -13,12 +13,15 @@ use wal_model::status::{Event, Outcome, Reason};
 use wal_model::topics::Topics;
 use wal_model::{Code, Entry, InRecord, LogId, OutRecord, Timestamp, Topic, delay, record, wire};
 
-use super::batch_loop::Published;
+use super::batch_loop::{Published, Reached};
 use super::people::Truth;
 use super::process::{DELAYS, SCHEDULER, STATUS, WRITER};
 
 /// How long a target must be missing: the default of `unknown_target_wait`.
 const UNKNOWN_TARGET: i64 = 30_000;
+
+/// What a delay is rounded up to.
+const FIRST_DELIVERY: i64 = 100;
 
 /// What an attempt of an entry is known by.
 type Attempt = (u32, u32);
@@ -37,6 +40,8 @@ pub struct Ledger {
     pub skew: i64,
     /// Since when targets have been missing, or were last.
     pub missing: BTreeMap<Topic, i64>,
+    /// What has come about.
+    pub reached: Reached,
 }
 
 /// What was seen of one entry.
@@ -80,7 +85,12 @@ impl Ledger {
             lateness: Vec::new(),
             skew,
             missing: BTreeMap::new(),
+            reached: Reached::new(),
         }
+    }
+
+    pub fn reach(&mut self, situation: &'static str) {
+        *self.reached.entry(situation).or_default() += 1;
     }
 
     /// A consumer says something that is true: what, when, and whether in the right partition.
@@ -138,6 +148,12 @@ impl Ledger {
         if around.known.get(log_id).is_some_and(|cancelled| round <= cancelled) {
             return fail("delivered though its publisher knew that the round is cancelled".to_owned());
         }
+        match (around.group, attempt) {
+            (WRITER, _) => self.reach("a first attempt was delivered"),
+            (DELAYS, 1) => self.reach("a first attempt was delivered later"),
+            (DELAYS, _) => self.reach("a retry was delivered when due"),
+            _ => self.reach("a retry was delivered at once"),
+        }
         let track = self.tracks.entry(log_id.clone()).or_default();
         let due = match *attempt {
             1 => entry.deliver_at,
@@ -150,7 +166,9 @@ impl Ledger {
             if sent < due {
                 return fail(format!("early: published at {sent}, due at {due}"));
             }
-            self.lateness.push(around.now - due.as_millis());
+            // A first delivery is scheduled once its request is stored, and a delay is rounded up: only that may it be later.
+            let allowed = if *attempt == 1 { FIRST_DELIVERY } else { 0 };
+            self.lateness.push(around.now - due.as_millis() - allowed);
         }
         match track.deliveries.insert((*round, *attempt), sent) {
             None => Ok(()),
@@ -167,6 +185,7 @@ impl Ledger {
     ) -> Result<(), String> {
         let Some(entry) = (around.entry)(log_id) else { return Err("spoken of, but not stored".to_owned()) };
         let attempt = (event.round, event.attempt);
+        self.reach(situation(around.group, &event.outcome));
         let track = self.tracks.entry(log_id.clone()).or_default();
         if around.group == SCHEDULER {
             if let Some(before) = track.decisions.insert(attempt, event.clone()) {
@@ -199,6 +218,24 @@ impl Ledger {
     /// An operator cancels.
     pub fn cancelled(&mut self, log_id: &LogId) {
         self.tracks.entry(log_id.clone()).or_default().is_cancelled = true;
+    }
+}
+
+fn situation(group: &str, outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Completed { .. } => "an entry was completed by its delivery",
+        Outcome::Pending => "an entry is pending",
+        Outcome::Retrying { .. } => "a retry was scheduled",
+        Outcome::Failed { reason } => match (reason, group) {
+            (Reason::Exhausted, _) => "retries were exhausted",
+            (Reason::Rejected, _) => "an attempt was rejected",
+            (Reason::Cancelled, _) => "a round was cancelled",
+            (Reason::Undeliverable, _) => "an entry was undeliverable",
+            (Reason::Expired, WRITER) => "an entry expired before its first delivery",
+            (Reason::Expired, SCHEDULER) => "an entry expired with its failure",
+            (Reason::Expired, DELAYS) => "an entry expired while it was parked",
+            (Reason::Expired, _) => "an entry expired unanswered",
+        },
     }
 }
 

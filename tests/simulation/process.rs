@@ -7,10 +7,10 @@ use wal_model::cancel::Cancel;
 use wal_model::delay::Waits;
 use wal_model::seal::Keyring;
 use wal_model::topics::Topics;
-use wal_model::{Clock, InRecord, LogId};
+use wal_model::{InRecord, LogId};
 use wal_retry_scheduler::testing::{Cancels, Hands};
 use wal_runtime::config::{Policy, Settings};
-use wal_store::{EntryStore, Patient};
+use wal_store::Patient;
 
 use super::batch_loop::{BatchLoop, Hand, Reads};
 use super::brokers::Answering;
@@ -51,6 +51,18 @@ pub struct Installation {
     pub sweep: i64,
 }
 
+impl Installation {
+    fn store(&self) -> Patient {
+        Patient::new(Arc::new(self.store.clone()))
+    }
+}
+
+/// What a loop reads, what it is called, and who works there.
+type Works = (Reads, &'static str, Arc<dyn Hand>);
+
+/// The settings are the defaults, but for what the world changed.
+const VALID: &str = "the settings are valid";
+
 /// A process.
 pub struct Process {
     pub service: Service,
@@ -82,61 +94,63 @@ impl Process {
     pub fn start(&mut self, with: &Installation, now: i64) {
         self.lives += 1;
         (self.life, self.frozen_until) = (Some(self.lives), 0);
-        let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
-        let store = Patient::new(Arc::new(with.store.clone()) as Arc<dyn EntryStore>);
-        let config = "the defaults are valid";
-        let (hands, follower): (Vec<(Reads, &str, Arc<dyn Hand>)>, _) = match self.service {
-            Service::Writer => {
-                let hand = wal_writer::testing::Hand {
-                    store,
-                    brokers: with.brokers.clone(),
-                    clock,
-                    keyring: with.keyring.clone(),
-                    policy: Policy::read(&with.settings).expect(config),
-                    topics: with.topics.clone(),
-                    waits: with.waits.clone(),
-                    config: wal_writer::Config::read(&with.settings).expect(config),
-                };
-                let reads = Reads { group: WRITER, gate: None, limit: with.limit, tick: None };
-                (vec![(reads, "writer", Arc::new(hand.writer(WRITER)) as Arc<dyn Hand>)], None)
-            }
-            Service::Scheduler => {
-                let follower = Follower::start(with);
-                let hands = Hands {
-                    brokers: with.brokers.clone(),
-                    past: with.brokers.clone(),
-                    cancels: follower.cancels.clone(),
-                    clock,
-                    keyring: with.keyring.clone(),
-                    topics: with.topics.clone(),
-                    waits: with.waits.clone(),
-                    config: wal_retry_scheduler::Config::read(&with.settings).expect(config),
-                };
-                let failures = Reads { group: SCHEDULER, gate: None, limit: with.limit, tick: Some(SCHEDULER_TICK) };
-                let delays = Reads { group: DELAYS, gate: Some(hands.gate()), limit: with.limit, tick: None };
-                let hands: Vec<(Reads, &str, Arc<dyn Hand>)> = vec![
-                    (failures, "retry-scheduler", Arc::new(hands.failures(SCHEDULER))),
-                    (delays, "delays", Arc::new(hands.releases(DELAYS))),
-                ];
-                (hands, Some(follower))
-            }
-            Service::Status => {
-                let hand = wal_status::testing::Hand {
-                    store,
-                    brokers: with.brokers.clone(),
-                    clock,
-                    keyring: with.keyring.clone(),
-                    topics: with.topics.clone(),
-                    config: wal_status::Config::read(&with.settings).expect(config),
-                };
-                let reads = Reads { group: STATUS, gate: None, limit: with.limit, tick: Some(with.sweep) };
-                (vec![(reads, "status", Arc::new(hand.folds(STATUS)) as Arc<dyn Hand>)], None)
-            }
+        self.follower = (self.service == Service::Scheduler).then(|| Follower::start(with));
+        let hands = match self.service {
+            Service::Writer => vec![self.writer(with)],
+            Service::Scheduler => self.scheduler(with),
+            Service::Status => vec![self.status(with)],
         };
         let id = |name: &str| format!("wal.{name}-{}", self.instance);
         self.loops = hands.into_iter().map(|(reads, name, hand)| BatchLoop::new(reads, hand, id(name), now)).collect();
         self.known = vec![BTreeMap::new(); self.loops.len()];
-        self.follower = follower;
+    }
+
+    fn writer(&self, with: &Installation) -> Works {
+        let hand = wal_writer::testing::Hand {
+            store: with.store(),
+            brokers: with.brokers.clone(),
+            clock: Arc::new(self.clock.clone()),
+            keyring: with.keyring.clone(),
+            policy: Policy::read(&with.settings).expect(VALID),
+            topics: with.topics.clone(),
+            waits: with.waits.clone(),
+            config: wal_writer::Config::read(&with.settings).expect(VALID),
+        };
+        let reads = Reads { group: WRITER, gate: None, limit: with.limit, tick: None };
+        (reads, "writer", Arc::new(hand.writer(WRITER)))
+    }
+
+    fn scheduler(&self, with: &Installation) -> Vec<Works> {
+        let follower = self.follower.as_ref().expect("every scheduler follows the cancels");
+        let hands = Hands {
+            brokers: with.brokers.clone(),
+            past: with.brokers.clone(),
+            cancels: follower.cancels.clone(),
+            clock: Arc::new(self.clock.clone()),
+            keyring: with.keyring.clone(),
+            topics: with.topics.clone(),
+            waits: with.waits.clone(),
+            config: wal_retry_scheduler::Config::read(&with.settings).expect(VALID),
+        };
+        let failures = Reads { group: SCHEDULER, gate: None, limit: with.limit, tick: Some(SCHEDULER_TICK) };
+        let delays = Reads { group: DELAYS, gate: Some(hands.gate()), limit: with.limit, tick: None };
+        vec![
+            (failures, "retry-scheduler", Arc::new(hands.failures(SCHEDULER))),
+            (delays, "delays", Arc::new(hands.releases(DELAYS))),
+        ]
+    }
+
+    fn status(&self, with: &Installation) -> Works {
+        let hand = wal_status::testing::Hand {
+            store: with.store(),
+            brokers: with.brokers.clone(),
+            clock: Arc::new(self.clock.clone()),
+            keyring: with.keyring.clone(),
+            topics: with.topics.clone(),
+            config: wal_status::Config::read(&with.settings).expect(VALID),
+        };
+        let reads = Reads { group: STATUS, gate: None, limit: with.limit, tick: Some(with.sweep) };
+        (reads, "status", Arc::new(hand.folds(STATUS)))
     }
 
     /// Ends this life, wherever it is.

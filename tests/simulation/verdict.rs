@@ -11,6 +11,7 @@ use wal_model::{Code, Entry, InRecord, LogId, Topic, partition, record, state_re
 
 use super::kafka::Committed;
 use super::ledger::{Track, refused_record};
+use super::people::Truth;
 use super::process::{DELAYS, SCHEDULER, STATUS, WRITER};
 use super::world::{PARTITIONS, World};
 
@@ -26,7 +27,32 @@ pub fn at_rest(world: &mut World) -> Verdict {
         the_status_is_the_join(world, &entry).map_err(|why| format!("{log_id}: {why}"))?;
     }
     only_forgeries_are_refused(world)?;
-    keys_keep_their_order(world)
+    keys_keep_their_order(world)?;
+    what_else_was_reached(world);
+    Ok(())
+}
+
+/// What can only be seen in the end.
+fn what_else_was_reached(world: &mut World) {
+    let topics = world.with.topics.clone();
+    let kafka = world.kafka();
+    let is_moved = |record: &InRecord| record::last(&record.headers, wire::CE_WALMOVED).is_some();
+    let has_moved = kafka.records_of(&topics.acks()).any(is_moved);
+    drop(kafka);
+    let mut reached = Vec::new();
+    for track in world.ledger.tracks.values() {
+        let failures = track.answers.iter().filter(|(_, truth, ..)| matches!(truth, Truth::Failed(_))).count();
+        let scheduled = track.decisions.values().filter(|event| !is_end(event));
+        let is_undelivered = |event: &Event| !track.deliveries.contains_key(&(event.round, event.attempt + 1));
+        reached.extend([
+            (failures > track.decisions.len()).then_some("a failure was told again and not decided again"),
+            (track.is_cancelled && scheduled.into_iter().any(is_undelivered))
+                .then_some("a cancelled retry was dropped"),
+            (track.is_completed() && track.letters > 0).then_some("an entry was completed after it was dead"),
+            has_moved.then_some("a completion was moved to its partition"),
+        ]);
+    }
+    reached.into_iter().flatten().for_each(|situation| world.ledger.reach(situation));
 }
 
 fn entries(world: &World) -> Vec<Entry> {
@@ -37,18 +63,18 @@ fn entries(world: &World) -> Vec<Entry> {
 fn nothing_is_left(world: &World) -> Verdict {
     let kafka = world.kafka();
     if kafka.is_unfinished() {
-        return Err("a transaction is still open".to_owned());
+        return Err(format!("transactions are still open: {:?}", kafka.unfinished()));
     }
     let topics = &world.with.topics;
     let delay = topics.delay_prefix();
-    let reads: [(&str, Box<dyn Fn(&Topic) -> bool>); 4] = [
-        (WRITER, Box::new(|topic| topic.as_str().starts_with("wal.ingress"))),
-        (SCHEDULER, Box::new(|topic| *topic == topics.failures())),
-        (DELAYS, Box::new(|topic| topic.as_str().starts_with(&delay))),
-        (STATUS, Box::new(|topic| *topic == topics.acks())),
+    let reads = [
+        (WRITER, kafka.partitions(|topic| topic.as_str().starts_with("wal.ingress"))),
+        (SCHEDULER, kafka.partitions(|topic| *topic == topics.failures())),
+        (DELAYS, kafka.partitions(|topic| topic.as_str().starts_with(&delay))),
+        (STATUS, kafka.partitions(|topic| *topic == topics.acks())),
     ];
-    for (group, is_read) in reads {
-        for partition in kafka.partitions(is_read) {
+    for (group, partitions) in reads {
+        for partition in partitions {
             let end = kafka.after_last(&partition);
             match kafka.committed(group, &partition) {
                 Committed::At(offset) if offset >= end => {}
@@ -234,6 +260,14 @@ fn keys_keep_their_order(world: &World) -> Verdict {
         }
     }
     Ok(())
+}
+
+/// Where nothing went wrong nothing was late by more than what the steps of a batch take.
+pub fn in_time(world: &World) -> Verdict {
+    match world.ledger.lateness.iter().max() {
+        Some(late) if *late > 100 => Err(format!("an attempt was {late} ms late")),
+        _ => Ok(()),
+    }
 }
 
 /// Long after, nothing is left of finished entries but tombstones.

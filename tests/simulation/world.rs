@@ -54,20 +54,29 @@ pub struct Weather {
 
 impl Weather {
     /// Nothing goes wrong.
-    pub const CALM: Weather =
-        Weather { lightning: 0, faults: Faults { undelivered: 0, unclear: 0 }, store: 0, mischief: 0, skew: 0 };
+    pub const CALM: Weather = Weather {
+        lightning: 0,
+        faults: Faults { undelivered: 0, unclear: 0, slow: 0 },
+        store: 0,
+        mischief: 0,
+        skew: 0,
+    };
 
     pub fn any(random: &mut fastrand::Rng) -> Weather {
         Weather {
             lightning: *pick(&[0, 5, 20, 80], random),
-            faults: Faults { undelivered: *pick(&[0, 3, 20], random), unclear: *pick(&[0, 10, 60], random) },
+            faults: Faults {
+                undelivered: *pick(&[0, 3, 20], random),
+                unclear: *pick(&[0, 10, 60], random),
+                slow: *pick(&[0, 10, 50], random),
+            },
             store: *pick(&[0, 0, 5], random),
             mischief: *pick(&[5, 20, 50], random),
             skew: *pick(&[0, 20, 400], random),
         }
     }
 
-    fn is_calm(&self) -> bool {
+    pub fn is_calm(&self) -> bool {
         self.mischief == 0
     }
 }
@@ -90,16 +99,20 @@ pub struct World {
     answers: Vec<Option<Answer>>,
     /// When the last of them will be sent.
     last_answer: i64,
+    /// When the last process that is away will be back.
+    last_start: i64,
     /// How far consumers have read their targets.
     read: BTreeMap<Partition, i64>,
     pub targets: Vec<Topic>,
     /// Transactions whose next mark is entered.
     marking: BTreeSet<usize>,
     pub ledger: Ledger,
-    weather: Weather,
+    pub weather: Weather,
     /// When the weather clears up.
     clears_at: i64,
     runtime: tokio::runtime::Runtime,
+    /// Until when the runtime was told that time passed.
+    told_until: i64,
     /// What happened, if somebody wants to know.
     pub trace: Option<Vec<String>>,
 }
@@ -138,7 +151,7 @@ impl World {
             brokers,
             store: slow,
             limit: random.usize(1..8),
-            sweep: random.i64(5_000..60_000),
+            sweep: random.i64(15_000..120_000),
         };
         let requests = people::requests(&topics, &targets, START + SESSION, &mut random);
         let plans = people::plans(requests.len(), &mut random);
@@ -163,6 +176,7 @@ impl World {
             consumer,
             answers: Vec::new(),
             last_answer: START,
+            last_start: START,
             read: BTreeMap::new(),
             targets,
             marking: BTreeSet::new(),
@@ -170,6 +184,7 @@ impl World {
             weather,
             clears_at,
             runtime: runtime.expect("a runtime can be made"),
+            told_until: START,
             trace: None,
         };
         world.populate();
@@ -205,18 +220,16 @@ impl World {
                 self.agenda.enter(self.requests[request].times[0] + after, Event::Cancel { request });
             }
         }
-        for _ in 0..self.random.usize(0..6) {
-            let group = *pick(&[WRITER, SCHEDULER, DELAYS, STATUS], &mut self.random);
-            let when = self.any_time(span);
-            self.agenda.enter(when, Event::Shuffle { group });
+        for _ in 0..self.random.usize(0..5) {
+            self.foresee_storm(span);
         }
         for _ in 0..self.random.usize(0..4) {
             let (when, millis) = (self.any_time(span), self.random.i64(100..40_000));
             self.agenda.enter(when, Event::Silence { is_silent: true });
             self.agenda.enter(when + millis, Event::Silence { is_silent: false });
         }
-        if self.random.u8(..4) == 0 {
-            let (when, millis) = (self.any_time(span), self.random.i64(1_000..90_000));
+        if self.random.bool() {
+            let (when, millis) = (self.any_busy_time(span), self.random.i64(1_000..150_000));
             let target = self.random.usize(..self.targets.len());
             self.agenda.enter(when, Event::Missing { target, is_missing: true });
             self.agenda.enter(when + millis, Event::Missing { target, is_missing: false });
@@ -230,6 +243,25 @@ impl World {
         for _ in 0..self.random.usize(0..3) {
             let (when, process) = (self.any_time(span), self.random.usize(..self.processes.len()));
             self.agenda.enter(when, Event::Stop { process });
+        }
+    }
+
+    /// A group deals its partitions again and again.
+    fn foresee_storm(&mut self, span: i64) {
+        let group = *pick(&[WRITER, SCHEDULER, DELAYS, STATUS], &mut self.random);
+        let mut when = self.any_busy_time(span);
+        for _ in 0..self.random.usize(1..12) {
+            self.agenda.enter(when, Event::Shuffle { group });
+            let longest = *pick(&[60, 3_000], &mut self.random);
+            when += self.random.i64(0..longest);
+        }
+    }
+
+    /// Half of the time something is being requested just then.
+    fn any_busy_time(&mut self, span: i64) -> i64 {
+        match self.random.bool() {
+            true => self.any_time(span),
+            false => pick(&self.requests, &mut self.random).times[0] + self.random.i64(-500..500),
         }
     }
 
@@ -255,15 +287,27 @@ impl World {
     }
 
     fn tell(&mut self, what: impl FnOnce(&World) -> String) {
-        if self.trace.is_some() {
-            let line = format!("{:>10} {}", self.now() - START, what(self));
-            self.trace.as_mut().expect("just looked").push(line);
-        }
+        let Some(mut trace) = self.trace.take() else { return };
+        trace.push(format!("{:>10} {}", self.now() - START, what(self)));
+        self.trace = Some(trace);
     }
 
     /// Lets everything happen until nothing is left to happen.
     pub fn run(&mut self) -> Result<(), String> {
         while self.now() < self.quiet_at() {
+            // Looked at now and again: it only ever moves on.
+            self.let_happen(100)?;
+        }
+        // Somebody may just have something to publish.
+        let until = self.now() + TRANSACTION;
+        while self.kafka().is_unfinished() && self.now() < until {
+            self.let_happen(1)?;
+        }
+        Ok(())
+    }
+
+    fn let_happen(&mut self, events: usize) -> Result<(), String> {
+        for _ in 0..events {
             let (when, event) = self.agenda.next().ok_or("nothing will ever happen again")?;
             self.advance(when);
             self.happen(event)?;
@@ -276,9 +320,7 @@ impl World {
         self.advance(self.now() + millis);
         let until = self.now() + span;
         while self.agenda.next_at().is_some_and(|at| at <= until) {
-            let (when, event) = self.agenda.next().expect("just looked");
-            self.advance(when);
-            self.happen(event)?;
+            self.let_happen(1)?;
         }
         Ok(())
     }
@@ -286,13 +328,18 @@ impl World {
     fn quiet_at(&self) -> i64 {
         let deadlines = self.store.entries().values().map(|entry| entry.state.deadline().as_millis()).max();
         let last_sent = self.requests.iter().flat_map(|request| &request.times).max().copied().unwrap_or(START);
-        deadlines.unwrap_or(START).max(self.clears_at + AWAY).max(last_sent).max(self.last_answer) + REST
+        deadlines.unwrap_or(START).max(self.clears_at).max(last_sent).max(self.last_answer).max(self.last_start) + REST
     }
 
     fn advance(&mut self, when: i64) {
-        let passed = u64::try_from(when - self.now()).unwrap_or(0);
+        self.time.set(when.max(self.now()));
+    }
+
+    /// Whoever waits for time waits for that of the simulation; it is told before it has its turn.
+    fn tell_time(&mut self) {
+        let passed = u64::try_from(self.now() - self.told_until).expect("time goes on");
         if passed > 0 {
-            self.time.set(when);
+            self.told_until = self.now();
             self.runtime.block_on(tokio::time::advance(Duration::from_millis(passed)));
         }
     }
@@ -416,6 +463,9 @@ impl World {
         if loops[at].is_about_to_begin() {
             known[at] = follower.as_ref().map(|follower| follower.known.clone()).unwrap_or_default();
         }
+        if self.processes[process].loops[at].is_handling() {
+            self.tell_time();
+        }
         let stepped = self.with_loop(process, at, |own, around| own.step(around));
         self.look_at_published(process, at)?;
         self.see_to_marks();
@@ -436,7 +486,7 @@ impl World {
         at: usize,
         turn: impl FnOnce(&mut BatchLoop, &mut Surroundings<'_>) -> T,
     ) -> T {
-        // Whoever waits for time waits for that of the simulation.
+        // Whoever begins to wait needs a runtime for it.
         let _guard = self.runtime.enter();
         let faults = if self.is_stormy() { self.weather.faults } else { Faults::default() };
         let is_informed = self.processes[process].is_informed();
@@ -450,6 +500,7 @@ impl World {
             group: self.groups.get_mut(own.reads.group).expect("all groups are there"),
             random: &mut self.random,
             faults,
+            reached: &mut self.ledger.reached,
             is_informed,
         };
         turn(own, &mut around)
@@ -496,6 +547,9 @@ impl World {
     }
 
     fn crash(&mut self, process: usize) {
+        if self.processes[process].loops.iter().any(BatchLoop::is_busy) {
+            self.ledger.reach("a process died with a batch in hand");
+        }
         let over = self.now() + SESSION;
         for (group, member) in self.processes[process].members() {
             self.agenda.enter(over, Event::SessionOver { group, member });
@@ -515,6 +569,7 @@ impl World {
             // Another pod: nobody ends what the old one left open.
             self.processes[process].instance += 10;
         }
+        self.last_start = self.last_start.max(self.now() + after);
         self.agenda.enter(self.now() + after, Event::Start { process });
     }
 

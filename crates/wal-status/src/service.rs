@@ -14,6 +14,7 @@ use wal_runtime::config::{Kafka, Seal, Settings, StoreSettings, TopicSettings};
 use wal_runtime::directory::{Directory, Presence};
 use wal_runtime::ends::Ends;
 use wal_runtime::kafka;
+use wal_runtime::metrics::Metrics;
 use wal_runtime::service::{self, Process};
 use wal_runtime::topics::Leniency;
 use wal_store::embedded::Embedded;

@@ -6,6 +6,7 @@ use wal_model::Clock;
 use wal_model::seal::Keyring;
 use wal_model::topics::Topics;
 use wal_runtime::batch_loop::Handler;
+use wal_runtime::metrics::Metrics;
 use wal_store::Patient;
 
 use crate::config::Config;
@@ -35,7 +36,8 @@ impl<B: Brokers> Hand<B> {
     /// The hand on `wal.acks`.
     pub fn folds(self, group: &str) -> impl Handler + use<B> {
         let Hand { store, brokers, clock, keyring, topics, config } = self;
-        let (group, counts, memory) = (group.to_owned(), Arc::new(Counts::default()), Mutex::new(Memory::default()));
+        let (group, counts, memory) =
+            (group.to_owned(), Arc::new(Counts::told_by(Metrics::new())), Mutex::new(Memory::default()));
         Fold { store, brokers, clock, keyring, topics, group, config, counts, memory }
     }
 }
