@@ -30,9 +30,7 @@ fn short_delays_do_not_wait_behind_long_ones() {
 
     scene.expect_once_and_never_early(0..300, 2);
     let due: std::collections::HashMap<_, _> = scene.events().iter().filter_map(due_of).collect();
-    let late = |attempt: &Attempt| {
-        attempt.written.saturating_since(due[&attempt.delivery.log_id.to_string()])
-    };
+    let late = |attempt: &Attempt| attempt.written.saturating_since(due[&attempt.delivery.log_id.to_string()]);
     let mut lateness: Vec<Duration> = scene.attempts().iter().map(late).collect();
     lateness.sort_unstable();
     println!("late by {:?} at most, {:?} in the middle", lateness[299], lateness[150]);
