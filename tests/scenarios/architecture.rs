@@ -59,7 +59,7 @@ const KEPT: [(&str, &[&str]); 7] = [
 /// What would make the words of the log do I/O.
 const NOT_IN_MODEL: [&str; 6] = ["tokio", "rdkafka", "redb", "axum", "reqwest", "tracing"];
 
-fn metadata() -> BTreeMap<String, BTreeSet<String>> {
+fn packages() -> Vec<Value> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies in the workspace");
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--no-deps", "--format-version", "1", "--offline"])
@@ -68,8 +68,15 @@ fn metadata() -> BTreeMap<String, BTreeSet<String>> {
         .expect("cargo runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo writes JSON");
-    let text = |value: &Value| value.as_str().expect("a text").to_owned();
-    let packages = metadata["packages"].as_array().expect("a list of packages");
+    metadata["packages"].as_array().expect("a list of packages").clone()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().expect("a text").to_owned()
+}
+
+fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+    let packages = packages();
     packages
         .iter()
         .map(|package| {
@@ -83,7 +90,7 @@ fn metadata() -> BTreeMap<String, BTreeSet<String>> {
 
 #[test]
 fn arrows_point_down_only() {
-    let packages = metadata();
+    let packages = dependencies();
     let allowed: BTreeMap<&str, &[&str]> = ARROWS.into_iter().collect();
     assert_eq!(packages.keys().map(String::as_str).collect::<Vec<_>>(), allowed.keys().copied().collect::<Vec<_>>());
     for (package, dependencies) in &packages {
@@ -96,7 +103,7 @@ fn arrows_point_down_only() {
 
 #[test]
 fn each_library_is_known_to_few() {
-    let packages = metadata();
+    let packages = dependencies();
     for (library, keepers) in KEPT {
         let users = packages.iter().filter(|(_, dependencies)| dependencies.contains(library));
         for (user, _) in users {
@@ -105,6 +112,16 @@ fn each_library_is_known_to_few() {
     }
     for library in NOT_IN_MODEL {
         assert!(!packages["wal-model"].contains(library), "wal-model does no I/O, so no {library}");
+    }
+}
+
+/// `cargo test --workspace` builds a package's program only if the package has an integration test; the scenarios run it.
+#[test]
+fn the_test_command_builds_every_program() {
+    for package in packages() {
+        let targets = package["targets"].as_array().expect("a list of targets");
+        let has = |kind: &str| targets.iter().any(|target| target["kind"][0] == kind);
+        assert!(!has("bin") || has("test"), "{} has a program and no test of it in `tests/`", package["name"]);
     }
 }
 
