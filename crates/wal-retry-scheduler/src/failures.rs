@@ -262,6 +262,7 @@ impl<B: Brokers, P: Past> Failures<B, P> {
     async fn shapes(&self, cases: &[Case<'_>]) -> Shapes {
         let mut targets = HashSet::new();
         let mut dead_letters = HashSet::new();
+        let mut soon = HashSet::new();
         for case in cases {
             match case {
                 Case::Decide(_, failed, Decision::RetryNow) => {
@@ -274,8 +275,15 @@ impl<B: Brokers, P: Past> Failures<B, P> {
                 Case::Refuse(..) | Case::Decide(_, _, Decision::Refuse(_)) => {
                     dead_letters.insert(self.tools.topics.dead_requests());
                 }
-                Case::Move(..) | Case::Decide(_, _, Decision::Retry { .. } | Decision::Ignore(_)) => {}
+                // A short delay may be over before the brokers have answered.
+                Case::Decide(_, failed, Decision::Retry { .. }) => {
+                    soon.insert(failed.echo.delivery.target.clone());
+                }
+                Case::Move(..) | Case::Decide(_, _, Decision::Ignore(_)) => {}
             }
+        }
+        if !soon.is_empty() {
+            self.tools.brokers.foresee(&soon.into_iter().collect::<Vec<_>>());
         }
         let mut shapes = self.tools.targets(targets).await;
         shapes.extend(self.tools.dead_letters(dead_letters).await);
