@@ -273,7 +273,9 @@ fn decision(track: &Track, entry: &Entry, event: &Event, published: &Published) 
     let (first, last) = published.clock;
     let is_founded = match event.outcome {
         Outcome::Retrying { next_attempt_at: due } => {
-            let fits = |wait: Duration| (first.saturating_add(wait)..=last.saturating_add(wait)).contains(&due);
+            // A delay counts from when the broker wrote the failure down, but from no earlier than this.
+            let earliest = Timestamp::from_millis(first.as_millis() - 50).unwrap_or(first);
+            let fits = |wait: Duration| (earliest.saturating_add(wait)..=last.saturating_add(wait)).contains(&due);
             number <= entry.lifecycle.retry_count && due < event.deadline && waits().any(fits)
         }
         Outcome::Failed { reason: Reason::Exhausted } => {
