@@ -1,0 +1,32 @@
+//! Entries in ArangoDB, 3.11 or 3.12, one server or a cluster.
+//!
+//! ```text
+//!   backend ── insert, apply, cursor ──▶ connection ──▶ client ──▶ HTTP
+//!      ▲        statements, fence         (arangors)     limit, credentials, fault
+//!      └─ open ◀── schema ◀── indexes, explain
+//! ```
+//!
+//! `arangors` holds the connection and the database; everything that must be fast, guarded or exact is a request of our own through its
+//! session, over a transport of our own.
+
+mod apply;
+mod backend;
+mod client;
+mod connection;
+mod credentials;
+mod cursor;
+mod explain;
+mod fault;
+mod fence;
+mod indexes;
+mod insert;
+mod limit;
+mod open;
+mod options;
+pub mod schema;
+mod statements;
+mod wait;
+
+pub use self::backend::ArangoStore;
+pub use self::open::OpenError;
+pub use self::options::{Login, Options, Unusable};
