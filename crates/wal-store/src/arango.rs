@@ -24,6 +24,8 @@ mod limit;
 mod open;
 mod options;
 pub mod schema;
+#[cfg(test)]
+mod scripted;
 mod statements;
 mod wait;
 

@@ -178,7 +178,7 @@ impl Apply<'_> {
             return Err(Fault::new(Class::Conflict, format!("others write the same entries, {TRIES} times in a row")));
         }
         wait::after(group.tries).await;
-        if group.tries % 3 == 0 && group.keys.len() > 1 {
+        if group.tries.is_multiple_of(3) && group.keys.len() > 1 {
             self.halve(group);
         } else {
             self.groups.push_back(group);

@@ -222,3 +222,6 @@ impl EntryStore for ArangoStore {
         Ok(self.inner.remove(keys, finished_before).await?)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -180,7 +180,7 @@ impl Insert<'_> {
             return Err(Fault::new(Class::Conflict, format!("others write the same entries, {TRIES} times in a row")));
         }
         wait::after(array.tries).await;
-        if array.tries % 3 == 0 && array.places.len() > 1 {
+        if array.tries.is_multiple_of(3) && array.places.len() > 1 {
             halve(array, arrays);
         } else {
             arrays.push_back(array);

@@ -1,87 +1,8 @@
-use std::sync::Mutex;
-
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::*;
 use crate::arango::Login;
-
-/// What a server does with a request.
-#[derive(Clone)]
-enum Does {
-    Answers(u16, String),
-    /// Reads the request and closes the connection.
-    HangsUp,
-    /// Reads the request and says nothing.
-    IsSilent,
-}
-
-/// A server that does one thing after the other, the last for ever, and keeps what it was sent.
-struct Server {
-    url: String,
-    heard: Arc<Mutex<Vec<String>>>,
-}
-
-impl Server {
-    async fn start(script: Vec<Does>) -> Server {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let heard: Arc<Mutex<Vec<String>>> = Arc::default();
-        tokio::spawn({
-            let heard = Arc::clone(&heard);
-            async move {
-                loop {
-                    let (stream, _) = listener.accept().await.unwrap();
-                    serve(stream, &script, &heard).await;
-                }
-            }
-        });
-        Server { url, heard }
-    }
-
-    fn heard(&self) -> Vec<String> {
-        self.heard.lock().unwrap().clone()
-    }
-}
-
-/// One connection at a time and one request on it is all that these tests need.
-async fn serve(mut stream: tokio::net::TcpStream, script: &[Does], heard: &Mutex<Vec<String>>) {
-    let mut request = Vec::new();
-    loop {
-        let mut buffer = [0; 4096];
-        let length = stream.read(&mut buffer).await.unwrap_or(0);
-        if length == 0 {
-            return;
-        }
-        request.extend_from_slice(&buffer[..length]);
-        let text = String::from_utf8_lossy(&request).to_lowercase();
-        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-        let announced = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
-        if body.len() >= announced.unwrap_or(0) {
-            break;
-        }
-    }
-    let turn = {
-        let mut heard = heard.lock().unwrap();
-        heard.push(String::from_utf8_lossy(&request).into_owned());
-        heard.len() - 1
-    };
-    match script[turn.min(script.len() - 1)].clone() {
-        Does::Answers(status, body) => {
-            let answer = format!(
-                "HTTP/1.1 {status} x\r\nContent-Length: {}\r\nConnection: close\r\n{QUEUE_TIME}: 0.0\r\n\r\n{body}",
-                body.len()
-            );
-            stream.write_all(answer.as_bytes()).await.unwrap();
-        }
-        Does::HangsUp => {}
-        Does::IsSilent => tokio::time::sleep(Duration::from_secs(60)).await,
-    }
-}
-
-fn answers(status: u16, body: &str) -> Does {
-    Does::Answers(status, body.to_owned())
-}
+use crate::arango::scripted::{Does, Scripted, answers};
 
 fn options(endpoints: &[&str]) -> Options {
     Options {
@@ -118,16 +39,16 @@ const LEADERLESS: &str = "{\"error\": true, \"errorNum\": 1495, \"errorMessage\"
 
 #[tokio::test]
 async fn bodies_have_a_length_and_no_chunks() {
-    let server = Server::start(vec![answers(200, "{}")]).await;
+    let server = Scripted::in_turn(vec![answers(200, "{}")]).await;
     call(&[&server.url], Repeat::Harmless).await.unwrap();
-    let heard = server.heard()[0].to_lowercase();
+    let heard = &server.heard()[0].head;
     assert!(heard.contains("content-length: 8") && !heard.contains("chunked"), "{heard}");
     assert!(heard.contains(&format!("{QUEUE_TIME}: 1")) && !heard.contains("authorization"), "{heard}");
 }
 
 #[tokio::test]
 async fn what_has_not_left_goes_to_the_next_endpoint_and_later_calls_go_there_first() {
-    let (down, server) = (nobody().await, Server::start(vec![answers(200, "{}")]).await);
+    let (down, server) = (nobody().await, Scripted::in_turn(vec![answers(200, "{}")]).await);
     let client = Client::new(&options(&[&down, &server.url])).unwrap();
     for _ in 0..2 {
         assert_eq!(client.call(&post(Repeat::Telling)).await.unwrap().endpoint, 1);
@@ -138,7 +59,7 @@ async fn what_has_not_left_goes_to_the_next_endpoint_and_later_calls_go_there_fi
 #[tokio::test]
 async fn what_a_server_says_it_has_not_done_goes_to_the_next() {
     let (leaderless, other) =
-        (Server::start(vec![answers(503, LEADERLESS)]).await, Server::start(vec![answers(201, "{}")]).await);
+        (Scripted::in_turn(vec![answers(503, LEADERLESS)]).await, Scripted::in_turn(vec![answers(201, "{}")]).await);
     assert_eq!(class(call(&[&leaderless.url, &other.url], Repeat::Telling).await), None);
     assert_eq!((leaderless.heard().len(), other.heard().len()), (1, 1));
 }
@@ -147,7 +68,8 @@ async fn what_a_server_says_it_has_not_done_goes_to_the_next() {
 async fn what_may_have_happened_is_repeated_only_where_that_is_harmless() {
     for does in [Does::HangsUp, Does::IsSilent, answers(503, "")] {
         for (repeat, expected) in [(Repeat::Harmless, None), (Repeat::Telling, Some(Class::Unavailable))] {
-            let (odd, other) = (Server::start(vec![does.clone()]).await, Server::start(vec![answers(201, "{}")]).await);
+            let (odd, other) =
+                (Scripted::in_turn(vec![does.clone()]).await, Scripted::in_turn(vec![answers(201, "{}")]).await);
             assert_eq!(class(call(&[&odd.url, &other.url], repeat).await), expected);
             assert_eq!(other.heard().len(), usize::from(expected.is_none()));
         }
@@ -164,7 +86,7 @@ async fn nobody_there_is_unavailable_and_names_the_endpoint() {
 
 #[tokio::test]
 async fn an_answer_that_does_not_end_is_too_large() {
-    let server = Server::start(vec![answers(200, &"x".repeat(10_000))]).await;
+    let server = Scripted::in_turn(vec![answers(200, "x".repeat(10_000))]).await;
     let mut client = Client::new(&options(&[&server.url])).unwrap();
     Arc::get_mut(&mut client.inner).unwrap().answer_max = 9_999;
     assert_eq!(class(client.call(&post(Repeat::Harmless)).await), Some(Class::TooLarge));
@@ -177,25 +99,26 @@ fn with_token(url: &str) -> Client {
 
 #[tokio::test]
 async fn a_token_is_fetched_used_and_renewed_once_where_it_is_refused() {
-    let (token, refused) = (|jwt: &str| answers(200, &format!("{{\"jwt\": \"{jwt}\"}}")), answers(401, ""));
+    let (token, refused) = (|jwt: &str| answers(200, format!("{{\"jwt\": \"{jwt}\"}}")), answers(401, ""));
     let ok = answers(200, "{}");
     let script = vec![token("first"), ok.clone(), ok.clone(), refused, token("second"), ok];
-    let server = Server::start(script).await;
+    let server = Scripted::in_turn(script).await;
     let client = with_token(&server.url);
     for _ in 0..3 {
         client.call(&post(Repeat::Telling)).await.unwrap();
     }
     let heard = server.heard();
     let shown: Vec<Option<&str>> =
-        heard.iter().map(|request| request.lines().find_map(|line| line.strip_prefix("authorization: "))).collect();
-    let (first, second) = (Some("Bearer first"), Some("Bearer second"));
+        heard.iter().map(|heard| heard.head.lines().find_map(|line| line.strip_prefix("authorization: "))).collect();
+    let (first, second) = (Some("bearer first"), Some("bearer second"));
     assert_eq!(shown, [None, first, first, first, None, second]);
-    assert!(heard[0].starts_with("POST /_open/auth") && heard[0].contains("secret"));
+    assert_eq!(heard[0].line, "POST /_open/auth");
+    assert!(heard[0].body.contains("secret"));
 }
 
 #[tokio::test]
 async fn credentials_that_are_refused_are_not_shown_again_and_again() {
-    let server = Server::start(vec![answers(401, "{\"error\": true, \"errorNum\": 401}")]).await;
+    let server = Scripted::in_turn(vec![answers(401, "{\"error\": true, \"errorNum\": 401}")]).await;
     let client = with_token(&server.url);
     let Err(fault) = client.call(&post(Repeat::Harmless)).await else { panic!("let in") };
     assert_eq!((fault.class, server.heard().len()), (Class::Unauthorised, 1));
@@ -204,7 +127,7 @@ async fn credentials_that_are_refused_are_not_shown_again_and_again() {
 
 #[tokio::test]
 async fn arangors_gets_a_failure_it_can_read() {
-    let server = Server::start(vec![answers(502, "<html>")]).await;
+    let server = Scripted::in_turn(vec![answers(502, "<html>")]).await;
     let client = Client::new(&options(&[&server.url])).unwrap();
     let request = Request::get("http://anywhere/_api/x").body(String::new()).unwrap();
     let response = client.request(request).await.unwrap();
@@ -218,11 +141,11 @@ async fn a_server_is_known_by_what_it_says_and_not_by_a_header() {
     let unknown = answers(404, "{\"error\": true, \"errorNum\": 1228, \"errorMessage\": \"database not found\"}");
     for (does, is_arango) in [(version, true), (unknown, true), (answers(200, "{}"), false), (answers(502, ""), false)]
     {
-        let server = Server::start(vec![does]).await;
+        let server = Scripted::in_turn(vec![does]).await;
         let client = Client::new(&options(&[&server.url])).unwrap();
         let request = Request::get(format!("{}/", server.url)).body(String::new()).unwrap();
         assert_eq!(client.request(request).await.is_ok(), is_arango);
-        assert!(server.heard()[0].starts_with("GET /_db/wal/_api/version "));
+        assert_eq!(server.heard()[0].line, "GET /_db/wal/_api/version");
     }
 }
 
