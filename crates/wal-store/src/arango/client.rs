@@ -20,6 +20,7 @@ use arangors::client::ClientExt;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use tokio::time::Instant;
+use tracing::warn;
 use url::Url;
 
 use super::credentials::{self, Credentials, Proof};
@@ -74,6 +75,8 @@ pub(super) struct Answer {
 enum Silence {
     /// Nothing of the request has left.
     Unsent(String),
+    /// Nothing of it has left, since we are not let in: nor would we be elsewhere.
+    Refused(Fault),
     /// It may have been done.
     Unclear(Fault),
 }
@@ -103,6 +106,8 @@ impl Client {
     pub(super) fn new(options: &Options) -> Result<Client, Unusable> {
         let endpoints = options.check()?;
         let mut http = reqwest::Client::builder()
+            // Other crates of a program may switch on another TLS for all of it.
+            .use_rustls_tls()
             .connect_timeout(options.connect_timeout)
             .timeout(options.request_timeout)
             .pool_idle_timeout(IDLE_MAX)
@@ -179,10 +184,14 @@ impl Inner {
                 Err(Silence::Unsent(why)) => {
                     (Err(Fault::new(Class::Unavailable, format!("{}: {why}", self.endpoints[at]))), true)
                 }
+                Err(Silence::Refused(fault)) => (Err(fault), false),
                 Err(Silence::Unclear(fault)) => (Err(fault), call.repeat == Repeat::Harmless),
             };
             if !may_go_on {
                 break;
+            }
+            if count > 1 {
+                warn!(endpoint = %self.endpoints[at], "another endpoint is asked: this one does not answer");
             }
             // Only the first to notice moves on; the others would skip endpoints.
             let next = (at + 1) % count;
@@ -220,17 +229,15 @@ impl Inner {
         let answer = match self.ask(at, &call, &Proof::None).await {
             Ok(answer) => answer,
             Err(Silence::Unclear(fault)) => return Err(Silence::Unsent(format!("log in: {}", fault.said))),
-            Err(unsent @ Silence::Unsent(_)) => return Err(unsent),
+            Err(silence @ (Silence::Unsent(_) | Silence::Refused(_))) => return Err(silence),
         };
         if !answer.status.is_success() {
             let fault = fault::of_answer(answer.status, &answer.body);
             let said = format!("log in: {}", fault.said);
-            return match fault.class {
-                Class::Unauthorised | Class::Misconfigured => Err(Silence::Unclear(Fault::new(fault.class, said))),
-                _ => Err(Silence::Unsent(said)),
-            };
+            let is_final = matches!(fault.class, Class::Unauthorised | Class::Misconfigured);
+            return Err(if is_final { Silence::Refused(Fault::new(fault.class, said)) } else { Silence::Unsent(said) });
         }
-        self.credentials.keep(&answer.body, Instant::now()).map_err(Silence::Unclear)
+        self.credentials.keep(&answer.body, Instant::now()).map_err(Silence::Refused)
     }
 
     async fn ask(&self, at: usize, call: &Call, proof: &Proof) -> Result<Answer, Silence> {

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::client::{Answer, Repeat};
 use super::connection::Connection;
-use super::fault::{self, Class, Fault};
+use super::fault::{Class, Fault};
 use super::statements::Question;
 
 /// Rows to an answer of the database: with the largest payloads there are, some 200 MiB.
@@ -132,8 +132,8 @@ fn take<T>(
 
 /// Without its next batch a cursor is of no use, whyever it did not come. Only too large a batch would come no other time either.
 fn lost(fault: Fault) -> Fault {
-    match fault.class {
-        Class::TooLarge | Class::Misconfigured | Class::Unauthorised => fault,
-        _ => Fault::new(Class::CursorGone, fault::brief(&fault.said)),
+    if matches!(fault.class, Class::TooLarge | Class::Misconfigured | Class::Unauthorised) {
+        return fault;
     }
+    Fault::new(Class::CursorGone, fault.said)
 }

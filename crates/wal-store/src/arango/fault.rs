@@ -72,7 +72,11 @@ impl Fault {
 impl From<Fault> for Error {
     fn from(fault: Fault) -> Error {
         match fault.class {
-            Class::Damaged | Class::Misconfigured | Class::Unauthorised => Error::Corrupt(fault.said),
+            Class::Damaged => Error::Corrupt(fault.said),
+            // Asking again is as useless as with damage, and a person must look as well.
+            Class::Misconfigured | Class::Unauthorised => {
+                Error::Corrupt(format!("the database does not let us: {}", fault.said))
+            }
             Class::Duplicate
             | Class::Conflict
             | Class::Missing

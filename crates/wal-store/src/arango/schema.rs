@@ -300,6 +300,9 @@ async fn cure(
         }
         Difference::NoIndex { name } => create_index(connection, options, name).await,
         Difference::Index { name, id, .. } => {
+            if !id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-/".contains(&byte)) {
+                return Err(Fault::strange(format_args!("an index with the id `{id}`")));
+            }
             // Until the new one is made, what the old one served is slow; two of one name cannot be.
             match connection.call(Method::DELETE, &format!("_api/index/{id}"), Bytes::new(), Repeat::Harmless).await {
                 Ok(_) => {}

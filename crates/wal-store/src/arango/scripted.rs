@@ -3,8 +3,11 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
 /// What a server does with a request.
 #[derive(Clone)]
@@ -55,6 +58,41 @@ impl Scripted {
         Scripted { url, heard }
     }
 
+    /// A server that proves to be `localhost` by a certificate of its own authority, and that authority's certificate in PEM.
+    pub(super) async fn with_tls(does: Does) -> (Scripted, String) {
+        let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let trusted = authority.self_signed(&key).unwrap().pem();
+        let issuer = rcgen::Issuer::new(authority, key);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let own =
+            rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+        let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+        let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![own.der().clone()], key)
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+        let (heard, script): (Arc<Mutex<Vec<Heard>>>, Arc<Script>) = (Arc::default(), Arc::new(move |_| does.clone()));
+        tokio::spawn({
+            let heard = Arc::clone(&heard);
+            async move {
+                loop {
+                    let (stream, _) = listener.accept().await.unwrap();
+                    let Ok(stream) = acceptor.accept(stream).await else { continue };
+                    tokio::spawn(serve(stream, Arc::clone(&script), Arc::clone(&heard)));
+                }
+            }
+        });
+        (Scripted { url, heard }, trusted)
+    }
+
     /// A server that does one thing after the other, the last for ever.
     pub(super) async fn in_turn(turns: Vec<Does>) -> Scripted {
         let turn = std::sync::atomic::AtomicUsize::new(0);
@@ -76,7 +114,7 @@ impl Scripted {
 }
 
 /// One request to a connection is all that tests need.
-async fn serve(mut stream: TcpStream, script: Arc<Script>, log: Arc<Mutex<Vec<Heard>>>) {
+async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, script: Arc<Script>, log: Arc<Mutex<Vec<Heard>>>) {
     let Some(heard) = hear(&mut stream).await else { return };
     log.lock().unwrap().push(heard.clone());
     match script(&heard) {
@@ -86,13 +124,14 @@ async fn serve(mut stream: TcpStream, script: Arc<Script>, log: Arc<Mutex<Vec<He
                 body.len()
             );
             let _ = stream.write_all(answer.as_bytes()).await;
+            let _ = stream.shutdown().await;
         }
         Does::HangsUp => {}
         Does::IsSilent => tokio::time::sleep(Duration::from_secs(60)).await,
     }
 }
 
-async fn hear(stream: &mut TcpStream) -> Option<Heard> {
+async fn hear(stream: &mut (impl AsyncRead + Unpin)) -> Option<Heard> {
     let mut request = Vec::new();
     let mut buffer = vec![0; 64 * 1024];
     loop {
