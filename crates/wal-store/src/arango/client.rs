@@ -162,8 +162,10 @@ impl Client {
             response.headers_mut().insert(header::SERVER, HeaderValue::from_static("ArangoDB"));
             return Ok(response);
         }
-        let fault = fault::of_answer(response.status(), response.body().as_bytes());
-        Err(ClientError::HttpClient(fault.said))
+        if response.status().is_success() {
+            return Err(ClientError::InvalidServer(response.body().clone()));
+        }
+        Err(described(fault::of_answer(response.status(), response.body().as_bytes())))
     }
 }
 
@@ -310,7 +312,7 @@ impl fmt::Debug for Client {
 /// An answer as `arangors` takes it: a failure that ArangoDB did not describe is described in its manner, or it would be taken for
 /// JSON that is cut off.
 fn into_response(answer: Result<Answer, Fault>) -> Result<Response<String>, ClientError> {
-    let answer = answer.map_err(|fault| ClientError::HttpClient(fault.said))?;
+    let answer = answer.map_err(described)?;
     let (status, is_described) = (answer.status, fault::Described::read(&answer.body).is_some());
     let body = if status.is_success() || is_described {
         String::from_utf8_lossy(&answer.body).into_owned()
@@ -322,6 +324,28 @@ fn into_response(answer: Result<Answer, Fault>) -> Result<Response<String>, Clie
         described.to_string()
     };
     Response::builder().status(status).body(body).map_err(|error| ClientError::HttpClient(error.to_string()))
+}
+
+/// A fault as `arangors` hands it on, such that its class can be told again: its other errors are mere text.
+fn described(fault: Fault) -> ClientError {
+    let code: u16 = match fault.class {
+        Class::Unauthorised => 401,
+        Class::Misconfigured => 403,
+        Class::TooLarge => 413,
+        Class::Busy => 429,
+        Class::Duplicate
+        | Class::Conflict
+        | Class::Missing
+        | Class::Refused
+        | Class::Unavailable
+        | Class::CursorGone
+        | Class::Damaged => 503,
+    };
+    let described = serde_json::json!({ "code": code, "errorNum": 0, "errorMessage": fault.said });
+    match serde_json::from_value(described) {
+        Ok(error) => ClientError::Arango(error),
+        Err(error) => ClientError::Serde(error),
+    }
 }
 
 /// Whether another endpoint may do what this one did not.

@@ -129,7 +129,11 @@ fn fault_of(error: ClientError) -> Fault {
     match error {
         ClientError::Arango(error) => {
             let number = Some(u32::from(error.error_num())).filter(|number| *number != 0);
-            Fault::numbered(error.code(), number, fault::brief(&error.to_string()))
+            let said = match number {
+                Some(number) => format!("{} (error {number})", fault::brief(error.message())),
+                None => fault::brief(error.message()),
+            };
+            Fault::numbered(error.code(), number, said)
         }
         ClientError::HttpClient(said) => Fault::new(Class::Unavailable, said),
         ClientError::InvalidServer(said) => {
