@@ -107,8 +107,10 @@ async fn respond(shared: Arc<Shared>, request: hyper::Request<Incoming>) -> Resu
 
 fn outgoing(reply: Reply, is_cut: bool) -> Outgoing {
     let mut response = hyper::Response::builder().status(reply.status);
-    if reply.body.is_some() {
-        response = response.header("content-type", "application/json");
+    // "Not modified" has a type and no body; an empty answer that was ordered has neither.
+    let kind = if reply.status == 304 { Some("text/plain") } else { reply.body.as_ref().map(|_| "application/json") };
+    if let Some(kind) = kind {
+        response = response.header("content-type", kind);
     }
     for (name, value) in &reply.headers {
         response = response.header(&**name, value);

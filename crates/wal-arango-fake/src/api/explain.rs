@@ -50,14 +50,17 @@ pub(super) fn explain(store: &mut Store, request: &Request) -> Result<Reply> {
         shown.insert("cacheable".into(), warnings.is_empty().into());
     }
     shown.insert("warnings".into(), warnings.into());
-    let stats = json!({
+    let mut stats = json!({
         "rulesExecuted": 0,
         "rulesSkipped": 0,
         "plansCreated": 1,
-        "rules": {},
         "peakMemoryUsage": 0,
         "executionTime": 0.0,
     });
+    match store.version {
+        Version::V3_11 => {}
+        Version::V3_12 => stats["rules"] = json!({}),
+    }
     shown.insert("stats".into(), stats);
     Ok(Reply::object(200, shown))
 }
