@@ -129,17 +129,23 @@ impl Shared {
 }
 
 /// What every answer of the server carries.
-fn finished(reply: Reply, queued: Duration) -> Reply {
+fn finished(mut reply: Reply, queued: Duration) -> Reply {
     let queued = format!("{:.6}", queued.as_secs_f64());
-    let reply = reply.with_header("x-arango-queue-time-seconds", queued);
-    reply.with_header("server", "ArangoDB").with_header("x-content-type-options", "nosniff")
+    let usual =
+        [("x-arango-queue-time-seconds", &*queued), ("server", "ArangoDB"), ("x-content-type-options", "nosniff")];
+    for (name, value) in usual {
+        if !reply.headers.iter().any(|(known, _)| known == name) {
+            reply = reply.with_header(name, value);
+        }
+    }
+    reply
 }
 
-/// Its own headers stand in the refusal.
+/// An answer with a number is the server's own; one without may come from anywhere in between.
 fn refused(refusal: &Refusal) -> Reply {
     let mut reply = refusal.reply();
     for (name, value) in &refusal.headers {
-        reply.headers.push((name.clone().into(), value.clone()));
+        reply.headers.push((name.to_ascii_lowercase().into(), value.clone()));
     }
-    reply
+    if refusal.error_num.is_some() { finished(reply, Duration::ZERO) } else { reply }
 }
