@@ -6,6 +6,7 @@
 //! | `GET`, `DELETE /fake/faults` | what has not gone wrong yet; forgets it |
 //! | `GET`, `DELETE /fake/requests` | how often which method and path came; starts anew |
 //! | `POST /fake/power-loss` | takes back what was not synced: `{"lost": 3}` |
+//! | `POST /fake/restart` | with `{"millis": 500}`: closes every connection for so long; cursors and tokens are gone, the data is not |
 //! | `POST /fake/sync` | syncs everything |
 //! | `POST /fake/ttl` | with `{"now": "2026-01-01T00:00:00Z"}` or seconds: removes what is expired by then |
 //! | `POST /fake/expire-tokens`, `POST /fake/expire-cursors` | what was given out is good no more |
@@ -46,6 +47,11 @@ fn route(state: &mut State, request: &Request) -> Result<Reply> {
         ("DELETE", ["requests"]) => {
             state.log.clear();
             done(json!([]))
+        }
+        ("POST", ["restart"]) => {
+            let millis = request.json()?["millis"].as_u64().ok_or_else(|| Error::bad("expecting 'millis'"))?;
+            state.go_down(Duration::from_millis(millis));
+            done(json!({}))
         }
         ("POST", ["sync"]) => {
             state.store.sync();

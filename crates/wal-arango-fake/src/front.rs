@@ -23,6 +23,8 @@ pub(crate) struct State {
     pub(crate) store: Store,
     pub(crate) faults: Faults,
     pub(crate) auth: Auth,
+    /// Until then every connection is closed.
+    pub(crate) down_until: Option<Instant>,
     /// How often which method and target came.
     pub(crate) log: BTreeMap<(String, String), u64>,
 }
@@ -42,6 +44,13 @@ pub(crate) enum Departure {
 }
 
 impl State {
+    /// Restarts: unreachable for a while, then without cursors and tokens.
+    pub(crate) fn go_down(&mut self, outage: Duration) {
+        self.down_until = Some(Instant::now() + outage);
+        self.store.forget_sessions();
+        self.auth.forget_tokens();
+    }
+
     pub(crate) fn requests(&self) -> Vec<Logged> {
         let entries = self.log.iter();
         entries
@@ -52,7 +61,7 @@ impl State {
 
 impl Shared {
     pub(crate) fn new(store: Store, auth: Auth, work: Work) -> Self {
-        let state = State { store, faults: Faults::default(), auth, log: BTreeMap::new() };
+        let state = State { store, faults: Faults::default(), auth, down_until: None, log: BTreeMap::new() };
         Self { state: Mutex::new(state), work }
     }
 
@@ -67,6 +76,9 @@ impl Shared {
         }
         let fault = {
             let mut state = self.state();
+            if state.down_until.is_some_and(|until| Instant::now() < until) {
+                return Departure::Dropped;
+            }
             *state.log.entry((request.method.to_string(), request.target.clone())).or_default() += 1;
             state.faults.hit(&request)
         };

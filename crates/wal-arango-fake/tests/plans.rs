@@ -111,3 +111,23 @@ async fn a_join_looks_up_and_a_removal_is_a_modification() {
     let page = "FOR d IN @@c FILTER d.finished_at >= '' && d.finished_at < @before SORT d.finished_at, d._key LIMIT @limit RETURN d";
     assert_eq!(plan(&client, page, json!({ "@c": "c", "before": "x", "limit": 5 })), (Some("fin".to_owned()), false));
 }
+
+/// Nothing is said of a key behind a range, so the condition does not cover all fields: the index may be as sparse as it likes, the pages
+/// of the log are scans. Without `sparse` the same index serves.
+#[tokio::test]
+async fn a_sparse_index_that_ends_in_the_key_serves_no_page() {
+    let pages = [
+        "FILTER d.deadline >= '' && d.deadline < @to SORT d.deadline, d._key",
+        "FILTER d.correlation_id == 'c' && d.timestamp >= '' && d.timestamp < @to SORT d.correlation_id, d.timestamp, d._key",
+    ];
+    for (sparse, index) in [(true, [None, None]), (false, [Some("by_deadline"), Some("by_correlation")])] {
+        let by_deadline = persistent("by_deadline", &["deadline", "_key"], sparse);
+        let by_correlation = persistent("by_correlation", &["correlation_id", "timestamp", "_key"], sparse);
+        let (_server, client) = server(&[by_deadline, by_correlation]).await;
+        for (page, index) in pages.into_iter().zip(index) {
+            let text = format!("FOR d IN c {page} LIMIT 10 RETURN d");
+            let found = plan(&client, &text, json!({ "to": "x" }));
+            assert_eq!(found, (index.map(str::to_owned), index.is_none()), "{page} {sparse}");
+        }
+    }
+}
