@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::faults::{Action, Faults, Refusal};
 use crate::http::{Reply, Request};
 use crate::server::Logged;
-use crate::store::Store;
+use crate::store::{Store, Syncs};
 use crate::{api, control};
 
 pub(crate) struct Shared {
@@ -100,7 +100,8 @@ impl Shared {
         if !self.work.time.is_zero() {
             tokio::time::sleep(self.work.time).await;
         }
-        let reply = finished(self.answer(&request, fault == Some(Action::DropUnsynced)), queued);
+        let syncs = if fault == Some(Action::DropUnsynced) { Syncs::Suppressed } else { Syncs::AsAsked };
+        let reply = finished(self.answer(&request, syncs), queued);
         drop(place);
         match fault {
             Some(Action::DropAfter | Action::DropUnsynced) => Departure::Dropped,
@@ -124,7 +125,7 @@ impl Shared {
         }
     }
 
-    fn answer(&self, request: &Request, is_sync_suppressed: bool) -> Reply {
+    fn answer(&self, request: &Request, syncs: Syncs) -> Reply {
         let mut state = self.state();
         if let Err(error) = state.auth.check(request) {
             return Reply::error(&error)
@@ -133,9 +134,9 @@ impl Shared {
         if request.route() == ("POST", vec!["_open", "auth"]) {
             return state.auth.open(request).unwrap_or_else(|error| Reply::error(&error));
         }
-        state.store.is_sync_suppressed = is_sync_suppressed;
+        state.store.syncs = syncs;
         let reply = api::answer(&mut state.store, request);
-        state.store.is_sync_suppressed = false;
+        state.store.syncs = Syncs::AsAsked;
         reply
     }
 }

@@ -126,6 +126,23 @@ async fn what_is_missing_is_named() {
 }
 
 #[tokio::test]
+async fn a_location_can_be_followed() {
+    let (_server, client) = server().await;
+    let made = insert(&client, "", json!({ "_key": "a%:b" }));
+    assert_eq!(client.get(made.header("location").unwrap()).body["_key"], "a%:b");
+}
+
+#[tokio::test]
+async fn a_server_says_what_it_is() {
+    let (_server, client) = server().await;
+    assert_eq!(client.get("/_admin/server/role").body["role"], "SINGLE");
+    assert_eq!(client.get("/_admin/server/availability").body["mode"], "default");
+    assert_eq!(client.get("/_admin/status").body["serverInfo"]["readOnly"], false);
+    assert_eq!(client.get("/_admin/license").body["diskUsage"]["status"], "good");
+    assert_eq!(client.get("/_api/version?details=true").body["details"]["role"], "SINGLE");
+}
+
+#[tokio::test]
 async fn a_database_is_a_world_of_its_own() {
     let (server, client) = server().await;
     assert_eq!(client.post("/_api/database", json!({ "name": "other" })).status, 201);
