@@ -19,8 +19,10 @@ pub(crate) fn answer(store: &mut Store, request: &Request) -> Reply {
 
 fn route(store: &mut Store, request: &Request) -> Result<Reply> {
     let (method, path) = request.route();
-    if let ["_admin", rest @ ..] = path.as_slice() {
-        return admin::answer(store.version, method, rest);
+    match path.as_slice() {
+        [] => return Ok(admin::root(request)),
+        ["_admin", rest @ ..] => return admin::answer(store.version, method, rest),
+        _ => {}
     }
     store.database(&request.database)?;
     match path.as_slice() {

@@ -14,6 +14,8 @@ mod options;
 pub(crate) mod parse;
 pub(crate) mod plan;
 pub(crate) mod run;
+#[cfg(test)]
+mod tests;
 
 use crate::error::Error;
 

@@ -1,4 +1,18 @@
 //! The switches over HTTP, below `/fake`, where no path of ArangoDB lies. Neither logged nor hit by faults nor asked for a password.
+//!
+//! | request | what it does |
+//! | --- | --- |
+//! | `POST /fake/faults` | adds a [`Fault`]: `{"method": "POST", "path": "/_api/document", "skip": 1, "times": 2, "action": "drop_after"}` |
+//! | `GET`, `DELETE /fake/faults` | what has not gone wrong yet; forgets it |
+//! | `GET`, `DELETE /fake/requests` | how often which method and path came; starts anew |
+//! | `POST /fake/power-loss` | takes back what was not synced: `{"lost": 3}` |
+//! | `POST /fake/restart` | with `{"millis": 500}`: closes every connection for so long; cursors and tokens are gone, the data is not |
+//! | `POST /fake/sync` | syncs everything |
+//! | `POST /fake/ttl` | with `{"now": "2026-01-01T00:00:00Z"}` or seconds: removes what is expired by then |
+//! | `POST /fake/expire-tokens`, `POST /fake/expire-cursors` | what was given out is good no more |
+//!
+//! An action with values is an object: `{"delay": {"millis": 50}}`, `{"refuse": {"status": 503, "error_num": 1465}}`,
+//! `{"elements": {"error_num": 1200, "positions": [0]}}`.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -33,6 +47,11 @@ fn route(state: &mut State, request: &Request) -> Result<Reply> {
         ("DELETE", ["requests"]) => {
             state.log.clear();
             done(json!([]))
+        }
+        ("POST", ["restart"]) => {
+            let millis = request.json()?["millis"].as_u64().ok_or_else(|| Error::bad("expecting 'millis'"))?;
+            state.go_down(Duration::from_millis(millis));
+            done(json!({}))
         }
         ("POST", ["sync"]) => {
             state.store.sync();

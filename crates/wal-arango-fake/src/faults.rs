@@ -144,7 +144,9 @@ impl Action {
 
     /// 401 and 11: the token has expired.
     pub fn unauthorized() -> Self {
-        Self::Refuse(Refusal::error(401, 11))
+        Self::Refuse(
+            Refusal::error(401, 11).with_header("www-authenticate", "Bearer token_type=\"JWT\", realm=\"ArangoDB\""),
+        )
     }
 
     /// 503 and 1495: leadership is changing.

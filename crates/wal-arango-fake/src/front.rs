@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::faults::{Action, Faults, Refusal};
 use crate::http::{Reply, Request};
 use crate::server::Logged;
-use crate::store::Store;
+use crate::store::{Store, Syncs};
 use crate::{api, control};
 
 pub(crate) struct Shared {
@@ -23,6 +23,8 @@ pub(crate) struct State {
     pub(crate) store: Store,
     pub(crate) faults: Faults,
     pub(crate) auth: Auth,
+    /// Until then every connection is closed.
+    pub(crate) down_until: Option<Instant>,
     /// How often which method and target came.
     pub(crate) log: BTreeMap<(String, String), u64>,
 }
@@ -42,6 +44,13 @@ pub(crate) enum Departure {
 }
 
 impl State {
+    /// Restarts: unreachable for a while, then without cursors and tokens.
+    pub(crate) fn go_down(&mut self, outage: Duration) {
+        self.down_until = Some(Instant::now() + outage);
+        self.store.forget_sessions();
+        self.auth.forget_tokens();
+    }
+
     pub(crate) fn requests(&self) -> Vec<Logged> {
         let entries = self.log.iter();
         entries
@@ -52,7 +61,7 @@ impl State {
 
 impl Shared {
     pub(crate) fn new(store: Store, auth: Auth, work: Work) -> Self {
-        let state = State { store, faults: Faults::default(), auth, log: BTreeMap::new() };
+        let state = State { store, faults: Faults::default(), auth, down_until: None, log: BTreeMap::new() };
         Self { state: Mutex::new(state), work }
     }
 
@@ -67,6 +76,9 @@ impl Shared {
         }
         let fault = {
             let mut state = self.state();
+            if state.down_until.is_some_and(|until| Instant::now() < until) {
+                return Departure::Dropped;
+            }
             *state.log.entry((request.method.to_string(), request.target.clone())).or_default() += 1;
             state.faults.hit(&request)
         };
@@ -88,7 +100,8 @@ impl Shared {
         if !self.work.time.is_zero() {
             tokio::time::sleep(self.work.time).await;
         }
-        let reply = finished(self.answer(&request, fault == Some(Action::DropUnsynced)), queued);
+        let syncs = if fault == Some(Action::DropUnsynced) { Syncs::Suppressed } else { Syncs::AsAsked };
+        let reply = finished(self.answer(&request, syncs), queued);
         drop(place);
         match fault {
             Some(Action::DropAfter | Action::DropUnsynced) => Departure::Dropped,
@@ -112,7 +125,7 @@ impl Shared {
         }
     }
 
-    fn answer(&self, request: &Request, is_sync_suppressed: bool) -> Reply {
+    fn answer(&self, request: &Request, syncs: Syncs) -> Reply {
         let mut state = self.state();
         if let Err(error) = state.auth.check(request) {
             return Reply::error(&error)
@@ -121,25 +134,31 @@ impl Shared {
         if request.route() == ("POST", vec!["_open", "auth"]) {
             return state.auth.open(request).unwrap_or_else(|error| Reply::error(&error));
         }
-        state.store.is_sync_suppressed = is_sync_suppressed;
+        state.store.syncs = syncs;
         let reply = api::answer(&mut state.store, request);
-        state.store.is_sync_suppressed = false;
+        state.store.syncs = Syncs::AsAsked;
         reply
     }
 }
 
 /// What every answer of the server carries.
-fn finished(reply: Reply, queued: Duration) -> Reply {
+fn finished(mut reply: Reply, queued: Duration) -> Reply {
     let queued = format!("{:.6}", queued.as_secs_f64());
-    let reply = reply.with_header("x-arango-queue-time-seconds", queued);
-    reply.with_header("server", "ArangoDB").with_header("x-content-type-options", "nosniff")
+    let usual =
+        [("x-arango-queue-time-seconds", &*queued), ("server", "ArangoDB"), ("x-content-type-options", "nosniff")];
+    for (name, value) in usual {
+        if !reply.headers.iter().any(|(known, _)| known == name) {
+            reply = reply.with_header(name, value);
+        }
+    }
+    reply
 }
 
-/// Its own headers stand in the refusal.
+/// An answer with a number is the server's own; one without may come from anywhere in between.
 fn refused(refusal: &Refusal) -> Reply {
     let mut reply = refusal.reply();
     for (name, value) in &refusal.headers {
-        reply.headers.push((name.clone().into(), value.clone()));
+        reply.headers.push((name.to_ascii_lowercase().into(), value.clone()));
     }
-    reply
+    if refusal.error_num.is_some() { finished(reply, Duration::ZERO) } else { reply }
 }

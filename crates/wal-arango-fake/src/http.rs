@@ -50,7 +50,8 @@ impl Request {
 
     /// As it stands in a `location` header.
     pub(crate) fn path(&self) -> String {
-        format!("/_db/{}/{}", self.database, self.segments.join("/"))
+        let segments: Vec<String> = self.segments.iter().map(|segment| encode(segment)).collect();
+        format!("/_db/{}/{}", encode(&self.database), segments.join("/"))
     }
 
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
@@ -116,6 +117,15 @@ fn decode(text: &str) -> String {
     String::from_utf8_lossy(&decoded).into_owned()
 }
 
+/// A part of a path.
+pub(crate) fn encode(text: &str) -> String {
+    let byte = |byte: u8| match byte {
+        _ if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(byte).collect()
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
@@ -171,6 +181,7 @@ mod tests {
         assert_eq!(request.segments, ["_api", "document", "c", "a/b%"]);
         assert!(request.flag("waitForSync", false));
         assert_eq!(request.text("x"), Some("a b"));
+        assert_eq!(request.path(), "/_db/my%20db/_api/document/c/a%2Fb%25");
         assert_eq!(decode("100%"), "100%");
         assert_eq!(decode("%ä"), "%ä");
     }

@@ -13,7 +13,8 @@
 //! ```
 //!
 //! What holds it to the truth: `tests/recorded.rs` replays exchanges of real servers (`recorded/`), `tests/drivers.rs` runs the official
-//! drivers against it. Where it is more than the truth: there is one request at a time, so nothing conflicts unless a fault says so.
+//! drivers against it. Where it is not the truth: there is one request at a time, so nothing conflicts unless a fault says so; nothing is
+//! synced in the background; JSON nests at most 127 levels; beyond ASCII, strings sort by code point.
 
 mod api;
 mod aql;

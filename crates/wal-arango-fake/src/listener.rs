@@ -93,27 +93,32 @@ type Outgoing = hyper::Response<ReplyBody>;
 async fn respond(shared: Arc<Shared>, request: hyper::Request<Incoming>) -> Result<Outgoing, Dropped> {
     let (head, body) = request.into_parts();
     if head.headers.contains_key(http::header::TRANSFER_ENCODING) {
-        return Ok(outgoing(Reply::error(&Error::new(411, 411, "length required: chunked bodies are refused")), false));
+        return Ok(outgoing(
+            Reply::error(&Error::new(411, 411, "length required: chunked bodies are refused")),
+            Ending::Whole,
+        ));
     }
     let body = body.collect().await.map_err(|_| Dropped)?.to_bytes();
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
     let request = Request::new(head.method, target, head.headers, body);
     match shared.handle(request).await {
-        Departure::Whole(reply) => Ok(outgoing(reply, false)),
-        Departure::Half(reply) => Ok(outgoing(reply, true)),
+        Departure::Whole(reply) => Ok(outgoing(reply, Ending::Whole)),
+        Departure::Half(reply) => Ok(outgoing(reply, Ending::Cut)),
         Departure::Dropped => Err(Dropped),
     }
 }
 
-fn outgoing(reply: Reply, is_cut: bool) -> Outgoing {
+fn outgoing(reply: Reply, ending: Ending) -> Outgoing {
     let mut response = hyper::Response::builder().status(reply.status);
-    if reply.body.is_some() {
-        response = response.header("content-type", "application/json");
+    // "Not modified" has a type and no body; an empty answer that was ordered has neither.
+    let kind = if reply.status == 304 { Some("text/plain") } else { reply.body.as_ref().map(|_| "application/json") };
+    if let Some(kind) = kind {
+        response = response.header("content-type", kind);
     }
     for (name, value) in &reply.headers {
         response = response.header(&**name, value);
     }
-    let body = ReplyBody::new(reply.body.unwrap_or_default(), is_cut);
+    let body = ReplyBody::new(reply.body.unwrap_or_default(), ending);
     response.body(body).expect("the headers are well formed")
 }
 
@@ -124,6 +129,11 @@ struct ReplyBody {
     breaks: Break,
 }
 
+enum Ending {
+    Whole,
+    Cut,
+}
+
 enum Break {
     Never,
     /// What was sent must have left first.
@@ -132,12 +142,15 @@ enum Break {
 }
 
 impl ReplyBody {
-    fn new(mut bytes: Bytes, is_cut: bool) -> Self {
+    fn new(mut bytes: Bytes, ending: Ending) -> Self {
         let promised = bytes.len() as u64;
-        if is_cut {
-            bytes.truncate(bytes.len() / 2);
-        }
-        let breaks = if is_cut { Break::AfterNextPoll } else { Break::Never };
+        let breaks = match ending {
+            Ending::Whole => Break::Never,
+            Ending::Cut => {
+                bytes.truncate(bytes.len() / 2);
+                Break::AfterNextPoll
+            }
+        };
         Self { bytes: Some(bytes).filter(|bytes| !bytes.is_empty()), promised, breaks }
     }
 }

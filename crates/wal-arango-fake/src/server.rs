@@ -138,6 +138,11 @@ impl Server {
         Ok(())
     }
 
+    /// Unreachable for so long: connections are taken and closed. Then as after a restart.
+    pub fn outage(&self, outage: Duration) {
+        self.shared.state().go_down(outage);
+    }
+
     /// Something that is to go wrong.
     pub fn fail(&self, fault: Fault) {
         self.shared.state().faults.add(fault);

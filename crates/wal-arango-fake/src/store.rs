@@ -36,8 +36,14 @@ pub(crate) struct Store {
     revision: u64,
     /// Oldest first. Undone from the end.
     unsynced: Vec<Change>,
-    /// While a request runs whose sync shall not happen.
-    pub(crate) is_sync_suppressed: bool,
+    pub(crate) syncs: Syncs,
+}
+
+/// Whether the request that runs is to get as far as its sync.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Syncs {
+    AsAsked,
+    Suppressed,
 }
 
 pub(crate) struct Database {
@@ -75,7 +81,7 @@ impl Store {
             tick: 100,
             revision: revision::FIRST,
             unsynced: Vec::new(),
-            is_sync_suppressed: false,
+            syncs: Syncs::AsAsked,
         };
         store.create_database("_system");
         store
@@ -118,12 +124,13 @@ impl Store {
         Ok(database.collections.get_mut(&name).expect("just found"))
     }
 
-    /// Whether the commit is durable by the time of the answer.
+    /// Whether the answer may say that it waited: also where there was nothing to wait for.
     pub(crate) fn commit(&mut self, batch: Batch) -> bool {
         let is_synced = batch.waits_for_sync && !batch.changes.is_empty();
         self.unsynced.extend(batch.changes);
-        if is_synced && !self.is_sync_suppressed {
-            self.sync();
+        match self.syncs {
+            Syncs::AsAsked if is_synced => self.sync(),
+            Syncs::AsAsked | Syncs::Suppressed => {}
         }
         batch.waits_for_sync
     }

@@ -12,9 +12,15 @@ pub(super) fn answer(version: Version, method: &str, path: &[&str]) -> Result<Re
         ("GET", ["server", "role"]) => Ok(single("role", "SINGLE")),
         ("GET", ["server", "availability"]) => Ok(single("mode", "default")),
         ("GET", ["server", "mode"]) => Ok(single("mode", "default")),
+        ("GET", ["aardvark", "index.html"]) => Ok(Reply::empty(200)),
         ("GET", ["license"]) => license(version),
         _ => Err(Error::not_faked(&format!("{method} /_admin/{}", path.join("/")))),
     }
+}
+
+/// The way to the web interface. Some clients follow it to see whether an ArangoDB is there.
+pub(super) fn root(request: &Request) -> Reply {
+    Reply::empty(301).with_header("location", format!("/_db/{}/_admin/aardvark/index.html", request.database))
 }
 
 fn single(name: &str, value: &str) -> Reply {

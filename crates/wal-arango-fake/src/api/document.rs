@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::Version;
 use crate::error::{Error, Result};
 use crate::faults::{self, Elements};
-use crate::http::{Reply, Request};
+use crate::http::{Reply, Request, encode};
 use crate::store::Store;
 use crate::store::collection::{Document, is_revision};
 use crate::store::write::{How, Options, Outcome, Overwrite, Writer};
@@ -186,8 +186,9 @@ fn reply_to_one(request: &Request, status: u16, operation: &Operation, outcome: 
     match operation {
         Operation::Remove => reply,
         Operation::Insert | Operation::Change(_) => {
-            let id = document.value["_id"].as_str().unwrap_or_default();
-            reply.with_header("location", format!("/_db/{}/_api/document/{id}", request.database))
+            let collection = document.collection();
+            let key = encode(document.key());
+            reply.with_header("location", format!("/_db/{}/_api/document/{collection}/{key}", request.database))
         }
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::Version;
 use crate::aql::ast::{Clause, Direction, Expr, Query, Source, Verb};
 use crate::aql::parse::parse as parse_text;
-use crate::aql::plan::{Access, Bound, By, Match, choose};
+use crate::aql::plan::{Access, Bound, By, Match, Place, choose};
 use crate::aql::run;
 use crate::error::{Error, Result};
 use crate::http::{Reply, Request};
@@ -50,14 +50,17 @@ pub(super) fn explain(store: &mut Store, request: &Request) -> Result<Reply> {
         shown.insert("cacheable".into(), warnings.is_empty().into());
     }
     shown.insert("warnings".into(), warnings.into());
-    let stats = json!({
+    let mut stats = json!({
         "rulesExecuted": 0,
         "rulesSkipped": 0,
         "plansCreated": 1,
-        "rules": {},
         "peakMemoryUsage": 0,
         "executionTime": 0.0,
     });
+    match store.version {
+        Version::V3_11 => {}
+        Version::V3_12 => stats["rules"] = json!({}),
+    }
     shown.insert("stats".into(), stats);
     Ok(Reply::object(200, shown))
 }
@@ -110,22 +113,22 @@ impl<'a> Planner<'a> {
     fn plan(&mut self, query: &Query) -> Result<()> {
         let mut covered: Vec<*const Expr> = Vec::new();
         let mut is_sorted = false;
-        let mut is_first = true;
+        let mut place = Place::Outermost;
         for (at, clause) in query.clauses.iter().enumerate() {
             match clause {
                 Clause::For { variable, source: Source::Collection(name), hint } => {
                     let collection = self.store.collection(self.database, name)?;
-                    let access = choose(collection, variable, hint.as_deref(), &query.clauses[at + 1..], is_first);
+                    let access = choose(collection, variable, hint.as_deref(), &query.clauses[at + 1..], place);
                     covered.extend(used(&access));
                     is_sorted = access.sorted.is_some();
                     self.loop_over(collection, variable, &access);
-                    is_first = false;
+                    place = Place::Inner;
                 }
                 Clause::For { variable, .. } => {
                     self.calculation("list");
                     let variable = self.variable(variable);
                     self.node("EnumerateListNode", json!({ "outVariable": variable }));
-                    is_first = false;
+                    place = Place::Inner;
                 }
                 Clause::Filter(condition) => self.filter(condition, &covered),
                 Clause::Let { variable, .. } => self.calculation(variable),

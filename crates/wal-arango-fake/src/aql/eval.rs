@@ -12,7 +12,7 @@ use super::refuse;
 use crate::error::{Error, Result};
 use crate::store::Store;
 use crate::store::collection::{Collection, Document};
-use crate::value::{NULL, compare, is_true, to_number, to_text};
+use crate::value::{NULL, compare, is_equal, is_true, to_number, to_text};
 
 /// What a variable holds: cheap to copy.
 #[derive(Clone, Debug)]
@@ -175,8 +175,8 @@ impl<'a> Context<'a> {
     fn binary(&self, operator: Operator, left: &Value, right: &Value) -> Result<Value> {
         let order = || compare(left, right);
         Ok(match operator {
-            Operator::Equal => order().is_eq().into(),
-            Operator::NotEqual => order().is_ne().into(),
+            Operator::Equal => is_equal(left, right).into(),
+            Operator::NotEqual => (!is_equal(left, right)).into(),
             Operator::Less => order().is_lt().into(),
             Operator::LessOrEqual => order().is_le().into(),
             Operator::Greater => order().is_gt().into(),
@@ -245,7 +245,7 @@ fn element<'r>(of: Cow<'r, Value>, at: &Value) -> Cow<'r, Value> {
 }
 
 fn is_in(value: &Value, list: &Value) -> bool {
-    list.as_array().is_some_and(|list| list.iter().any(|element| compare(element, value).is_eq()))
+    list.as_array().is_some_and(|list| list.iter().any(|element| is_equal(element, value)))
 }
 
 fn range(from: &Value, to: &Value) -> Result<Value> {

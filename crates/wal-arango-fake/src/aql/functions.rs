@@ -1,5 +1,6 @@
 //! The few functions known here.
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -157,8 +158,8 @@ impl Function {
             Self::Unset => return select(context, values, |is_named| !is_named),
             Self::Lower => to_text(first).to_lowercase().into(),
             Self::Upper => to_text(first).to_uppercase().into(),
-            Self::Max => return context.array(&values[..1], |arrays| extreme(arrays[0], true)),
-            Self::Min => return context.array(&values[..1], |arrays| extreme(arrays[0], false)),
+            Self::Max => return context.array(&values[..1], |arrays| counted(arrays[0]).max_by(order).cloned().into()),
+            Self::Min => return context.array(&values[..1], |arrays| counted(arrays[0]).min_by(order).cloned().into()),
             Self::Merge => return merge(context, values),
             Self::NotNull => values.iter().find(|value| !value.is_null()).cloned().into(),
             Self::ParseIdentifier => return parse_identifier(context, first),
@@ -220,16 +221,16 @@ fn flatten(elements: &[Value]) -> Value {
 }
 
 /// Nulls do not count.
-fn extreme(elements: &[Value], is_max: bool) -> Value {
-    let elements = elements.iter().filter(|element| !element.is_null());
-    let order = |left: &&Value, right: &&Value| compare(left, right);
-    let found = if is_max { elements.max_by(order) } else { elements.min_by(order) };
-    found.cloned().into()
+fn counted(elements: &[Value]) -> impl Iterator<Item = &Value> {
+    elements.iter().filter(|element| !element.is_null())
+}
+
+fn order(left: &&Value, right: &&Value) -> Ordering {
+    compare(left, right)
 }
 
 fn sum(elements: &[Value]) -> Value {
-    let numbers = elements.iter().filter(|element| !element.is_null());
-    float(numbers.map(|element| to_number(element).as_f64().unwrap_or_default()).sum())
+    float(counted(elements).map(|element| to_number(element).as_f64().unwrap_or_default()).sum())
 }
 
 /// The named attributes, or all others.

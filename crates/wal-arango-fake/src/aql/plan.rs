@@ -62,16 +62,22 @@ struct Demand<'q> {
     sort: Option<(Vec<Vec<String>>, Direction)>,
 }
 
-/// `is_first` says that no loop surrounds this one: only then does its order survive.
+/// Whether loops surround this one: only the outermost's order survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Outermost,
+    Inner,
+}
+
 pub(crate) fn choose<'q>(
     collection: &Collection,
     variable: &Name,
     hint: Option<&str>,
     rest: &'q [Clause],
-    is_first: bool,
+    place: Place,
 ) -> Access<'q> {
     let mut demand = Demand::of(variable, rest);
-    demand.sort = demand.sort.filter(|_| is_first);
+    demand.sort = demand.sort.filter(|_| place == Place::Outermost);
     let primary = demand.key().map(|key| (Access { by: By::Key(key), sorted: None }, 1000));
     let others = collection.indexes.iter().enumerate().filter_map(|(position, index)| {
         let (access, score) = demand.try_index(position, index)?;

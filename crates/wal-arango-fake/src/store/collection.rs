@@ -42,6 +42,11 @@ impl Document {
         self.value["_key"].as_str().expect("every document has a key")
     }
 
+    pub(crate) fn collection(&self) -> &str {
+        let id = self.value["_id"].as_str().expect("every document has an id");
+        id.split_once('/').expect("an id has two parts").0
+    }
+
     pub(crate) fn revision_text(&self) -> String {
         encode_revision(self.revision)
     }
