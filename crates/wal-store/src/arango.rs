@@ -23,6 +23,7 @@ mod insert;
 mod limit;
 mod open;
 mod options;
+mod read;
 pub mod schema;
 #[cfg(test)]
 mod scripted;

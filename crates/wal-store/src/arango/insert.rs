@@ -21,6 +21,7 @@ use super::connection::read;
 use super::fault::{self, Class, Fault};
 use super::fence::Sync;
 use super::wait;
+use crate::document::ReadableCopy;
 use crate::{Inserted, document};
 
 /// The most documents and bytes of an array. The database syncs once for each request, and takes a few MiB at a time best.
@@ -70,6 +71,12 @@ struct Insert<'a> {
     duplicates: Vec<(usize, String)>,
 }
 
+/// What is being sent.
+struct Sending {
+    documents: HashMap<usize, String>,
+    arrays: VecDeque<Array>,
+}
+
 pub(super) async fn insert(inner: &Inner, entries: &[Entry]) -> Result<Vec<Inserted>, Fault> {
     let mut insert = Insert { inner, entries, answers: vec![None; entries.len()], duplicates: Vec::new() };
     for layer in layers(entries) {
@@ -106,20 +113,19 @@ impl Insert<'_> {
 
     /// Sends documents until each is stored, refused, or known to be a duplicate.
     async fn send(&mut self, places: Vec<usize>) -> Result<(), Fault> {
-        let mut documents: HashMap<usize, String> = HashMap::with_capacity(places.len());
-        for at in &places {
-            documents.insert(*at, document::encode(&self.entries[*at], self.inner.readable_copy));
-        }
-        let mut arrays = cut(places, |at| documents[&at].len());
-        while let Some(array) = arrays.pop_front() {
-            match self.post(&array, &documents).await {
-                Ok(outcomes) => self.sort_out(array, outcomes, &mut arrays).await?,
+        let encode = |at: &usize| (*at, document::encode(&self.entries[*at], self.inner.readable_copy));
+        let documents: HashMap<usize, String> = places.iter().map(encode).collect();
+        let arrays = cut(places, |at| documents[&at].len());
+        let mut sending = Sending { documents, arrays };
+        while let Some(array) = sending.arrays.pop_front() {
+            match self.post(&array, &sending.documents).await {
+                Ok(outcomes) => self.sort_out(array, outcomes, &mut sending).await?,
                 // The array as a whole. One document is at fault, and where there is one, it is that.
                 Err(fault) if matches!(fault.class, Class::TooLarge | Class::Refused) => match array.places[..] {
-                    [at] => self.refuse(at, &fault.said),
-                    _ => halve(array, &mut arrays),
+                    [at] => self.send_bare_or_refuse(at, &fault.said, &mut sending),
+                    _ => sending.halve(array),
                 },
-                Err(fault) if fault.class == Class::Conflict => self.again(array, &mut arrays).await?,
+                Err(fault) if fault.class == Class::Conflict => sending.again(array).await?,
                 Err(fault) => return Err(fault),
             }
         }
@@ -143,49 +149,39 @@ impl Insert<'_> {
     }
 
     /// Takes what is settled and sends the rest again.
-    async fn sort_out(
-        &mut self,
-        array: Array,
-        outcomes: Vec<Outcome>,
-        arrays: &mut VecDeque<Array>,
-    ) -> Result<(), Fault> {
+    async fn sort_out(&mut self, array: Array, outcomes: Vec<Outcome>, sending: &mut Sending) -> Result<(), Fault> {
         let is_alone = array.places.len() == 1;
         let (mut conflicts, mut large) = (Vec::new(), Vec::new());
         for (at, outcome) in array.places.into_iter().zip(outcomes) {
             match outcome {
                 Outcome::Stored => self.answers[at] = Some(Inserted::Stored),
                 Outcome::Duplicate(said) => self.duplicates.push((at, said)),
-                Outcome::Refused(said) => self.refuse(at, &said),
+                Outcome::Refused(said) => self.send_bare_or_refuse(at, &said, sending),
                 Outcome::Conflict => conflicts.push(at),
-                Outcome::TooLarge(said) if is_alone => self.refuse(at, &said),
+                Outcome::TooLarge(said) if is_alone => self.send_bare_or_refuse(at, &said, sending),
                 // Once one of an array is too large, all that follow are said to be.
                 Outcome::TooLarge(_) => large.push(at),
             }
         }
         match large.len() {
             0 => {}
-            1 => arrays.push_back(Array { places: large, tries: 0 }),
-            _ => halve(Array { places: large, tries: 0 }, arrays),
+            1 => sending.arrays.push_back(Array { places: large, tries: 0 }),
+            _ => sending.halve(Array { places: large, tries: 0 }),
         }
         if conflicts.is_empty() {
             return Ok(());
         }
-        self.again(Array { places: conflicts, tries: array.tries }, arrays).await
+        sending.again(Array { places: conflicts, tries: array.tries }).await
     }
 
-    /// Puts an array back that others were in the way of.
-    async fn again(&self, array: Array, arrays: &mut VecDeque<Array>) -> Result<(), Fault> {
-        let array = Array { tries: array.tries + 1, ..array };
-        if array.tries >= TRIES {
-            return Err(Fault::new(Class::Conflict, format!("others write the same entries, {TRIES} times in a row")));
+    /// Sends a document that is not taken once more without its readable copy: nothing that matters may be lost to a convenience.
+    fn send_bare_or_refuse(&mut self, at: usize, said: &str, sending: &mut Sending) {
+        let bare = document::encode(&self.entries[at], ReadableCopy::Omitted);
+        if sending.documents.get(&at) == Some(&bare) {
+            return self.refuse(at, said);
         }
-        wait::after(array.tries).await;
-        if array.tries.is_multiple_of(3) && array.places.len() > 1 {
-            halve(array, arrays);
-        } else {
-            arrays.push_back(array);
-        }
-        Ok(())
+        sending.documents.insert(at, bare);
+        sending.arrays.push_back(Array { places: vec![at], tries: 0 });
     }
 
     /// Answers duplicates with what is there; gives back those of which nothing is there.
@@ -194,7 +190,7 @@ impl Insert<'_> {
             return Ok(Vec::new());
         }
         let keys: Vec<EntryKey> = duplicates.iter().map(|(at, _)| self.entries[*at].key()).collect();
-        let mut present = self.inner.read(&keys).await?;
+        let mut present = self.inner.get(&keys).await?;
         // What is seen may still be on its way to the disk, and being told of a duplicate does not wait for it.
         self.inner.fence(Sync::Wanting).await?;
         let mut absent = Vec::new();
@@ -210,6 +206,30 @@ impl Insert<'_> {
     fn refuse(&mut self, at: usize, said: &str) {
         let refusal = Refusal::new(Code::WriteError, format!("the database cannot keep it: {said}"));
         self.answers[at] = Some(Inserted::Refused(refusal));
+    }
+}
+
+impl Sending {
+    /// Puts an array back that others were in the way of.
+    async fn again(&mut self, array: Array) -> Result<(), Fault> {
+        let array = Array { tries: array.tries + 1, ..array };
+        if array.tries >= TRIES {
+            return Err(Fault::new(Class::Conflict, format!("others write the same entries, {TRIES} times in a row")));
+        }
+        wait::after(array.tries).await;
+        if array.tries.is_multiple_of(3) && array.places.len() > 1 {
+            self.halve(array);
+        } else {
+            self.arrays.push_back(array);
+        }
+        Ok(())
+    }
+
+    fn halve(&mut self, array: Array) {
+        let Array { mut places, tries } = array;
+        let second = places.split_off(places.len() / 2);
+        self.arrays.push_back(Array { places, tries });
+        self.arrays.push_back(Array { places: second, tries });
     }
 }
 
@@ -262,13 +282,6 @@ fn cut(places: Vec<usize>, length: impl Fn(usize) -> usize) -> VecDeque<Array> {
         }
     }
     arrays
-}
-
-fn halve(array: Array, arrays: &mut VecDeque<Array>) {
-    let Array { mut places, tries } = array;
-    let second = places.split_off(places.len() / 2);
-    arrays.push_back(Array { places, tries });
-    arrays.push_back(Array { places: second, tries });
 }
 
 #[cfg(test)]

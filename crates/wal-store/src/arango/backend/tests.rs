@@ -8,7 +8,8 @@ use wal_model::Code;
 use super::*;
 use crate::arango::scripted::{Does, Heard, Scripted, answers};
 use crate::arango::{indexes, schema};
-use crate::samples::{ack, after, completed, entry, retrying, time};
+use crate::samples::{ack, after, completed, entry, entry_in, full_entry, id, retrying, tenant, time};
+use crate::{Range, document};
 
 const INSERT: &str = "POST /_db/wal/_api/document/wal_entries";
 const FENCE: &str = "POST /_db/wal/_api/document/wal_store";
@@ -136,10 +137,26 @@ async fn answers_that_make_no_sense_are_no_answers() {
 #[tokio::test]
 async fn a_document_that_cannot_be_kept_harms_no_other() {
     let (one, bad, two) = (entry("one"), entry("bad"), entry("two"));
-    let (store, server) = store_on(inserts(vec![array(&[stored(&one), failed(1221), stored(&two)])])).await;
+    let turns = vec![array(&[stored(&one), failed(1221), stored(&two)]), array(&[failed(1221)])];
+    let (store, server) = store_on(inserts(turns)).await;
     let answers = store.insert(&[one, bad, two]).await.unwrap();
     assert!(answers[0] == Inserted::Stored && is_refused(&answers[1]) && answers[2] == Inserted::Stored);
     assert_eq!(server.heard_of(FENCE).len(), 0);
+}
+
+#[tokio::test]
+async fn what_is_refused_for_its_readable_copy_is_stored_without_it() {
+    let one = entry("one");
+    let turns = vec![array(&[failed(1620)]), array(&[stored(&one)])];
+    let (store, server) = store_on(inserts(turns)).await;
+    assert_eq!(store.insert(std::slice::from_ref(&one)).await.unwrap(), [Inserted::Stored]);
+    let copies: Vec<bool> = server.heard_of(INSERT).iter().map(|heard| heard.body.contains("\"payload\":")).collect();
+    assert_eq!(copies, [true, false]);
+    // Where there was no copy there is nothing to leave out.
+    let full = full_entry("full");
+    let (store, server) = store_on(inserts(vec![array(&[failed(1620)])])).await;
+    assert!(is_refused(&store.insert(&[full]).await.unwrap()[0]));
+    assert_eq!(server.heard_of(INSERT).len(), 1);
 }
 
 #[tokio::test]
@@ -147,13 +164,20 @@ async fn of_an_array_that_is_refused_whole_the_one_at_fault_is_found() {
     let (one, bad, two) = (entry("one"), entry("bad"), entry("two"));
     for whole in [(400, 600), (413, 0), (500, 32)] {
         let refuses = answers(whole.0, failed(whole.1).to_string());
-        let turns =
-            vec![refuses.clone(), array(&[stored(&one)]), refuses.clone(), refuses.clone(), array(&[stored(&two)])];
+        let turns = vec![
+            refuses.clone(),
+            array(&[stored(&one)]),
+            refuses.clone(),
+            refuses.clone(),
+            array(&[stored(&two)]),
+            refuses.clone(),
+        ];
         let (store, server) = store_on(inserts(turns)).await;
         let answers = store.insert(&[one.clone(), bad.clone(), two.clone()]).await.unwrap();
         assert!(answers[0] == Inserted::Stored && is_refused(&answers[1]) && answers[2] == Inserted::Stored);
-        let expected = [keys(&[&one, &bad, &two]), keys(&[&one]), keys(&[&bad, &two]), keys(&[&bad]), keys(&[&two])];
-        assert_eq!(sent(&server), expected);
+        let halves = [keys(&[&one, &bad, &two]), keys(&[&one]), keys(&[&bad, &two]), keys(&[&bad]), keys(&[&two])];
+        let bare = keys(&[&bad]);
+        assert_eq!(sent(&server), [halves.as_slice(), &[bare]].concat());
     }
 }
 
@@ -167,12 +191,13 @@ async fn what_a_resource_limit_left_out_is_sent_in_halves() {
         array(&[failed(32), failed(32)]),
         array(&[failed(32)]),
         array(&[stored(d)]),
+        array(&[failed(32)]),
     ];
     let (store, server) = store_on(inserts(turns)).await;
     let answers = store.insert(&entries).await.unwrap();
     assert!(is_refused(&answers[2]));
     assert!([0, 1, 3].iter().all(|at| answers[*at] == Inserted::Stored), "{answers:?}");
-    assert_eq!(sent(&server)[1..], [keys(&[b]), keys(&[c, d]), keys(&[c]), keys(&[d])]);
+    assert_eq!(sent(&server)[1..], [keys(&[b]), keys(&[c, d]), keys(&[c]), keys(&[d]), keys(&[c])]);
 }
 
 #[tokio::test]
@@ -360,7 +385,9 @@ async fn cursors_that_lead_nowhere_end() {
 
 #[tokio::test]
 async fn a_page_that_is_too_large_is_asked_for_in_smaller_ones() {
-    let (one, two) = (entry("one"), entry("two"));
+    let mut entries = [entry("one"), entry("two")];
+    entries.sort_by_key(Entry::key);
+    let [one, two] = entries;
     let script = {
         let (one, two) = (one.clone(), two.clone());
         move |heard: &Heard| {
@@ -376,6 +403,82 @@ async fn a_page_that_is_too_large_is_asked_for_in_smaller_ones() {
     let (store, _server) = store_on(script).await;
     let found = store.expired(Timestamp::MAX, None, 10).await.unwrap();
     assert_eq!(found, [one, two]);
+}
+
+/// To the database's language `é` is one letter, however it is spelled.
+#[tokio::test]
+async fn only_what_was_meant_letter_by_letter_is_an_answer() {
+    let (composed, decomposed) = ("caf\u{e9}", "cafe\u{301}");
+    let of = |name: &str, owner: &str| Entry {
+        tenant: Some(tenant(owner)),
+        correlation_id: Some(id(owner)),
+        request_id: Some(id(owner)),
+        ..entry(name)
+    };
+    let mut all: Vec<Entry> =
+        (0..6).map(|at| of(&format!("{at}"), if at % 3 == 0 { composed } else { decomposed })).collect();
+    all.sort_by_key(Entry::key);
+    let script = {
+        let all = all.clone();
+        move |heard: &Heard| {
+            let bound = serde_json::from_str::<Value>(&heard.body).unwrap()["bindVars"].clone();
+            let after = bound["after_key"].as_str().unwrap().to_owned();
+            let limit = bound["limit"].as_u64().unwrap() as usize;
+            let page = all.iter().filter(|entry| entry.key().to_string() > after).take(limit);
+            batch(&page.collect::<Vec<_>>(), None)
+        }
+    };
+    let (store, _server) = store_on(script).await;
+    let expected: Vec<Entry> = all.iter().filter(|entry| entry.tenant == Some(tenant(composed))).cloned().collect();
+    assert_eq!(expected.len(), 2);
+    let range = Range { from: Timestamp::EPOCH, to: Timestamp::MAX };
+    let namespace = all[0].namespace().clone();
+    for query in [
+        Query::Tenant { tenant: tenant(composed), namespace, range },
+        Query::Correlation { correlation_id: id(composed) },
+        Query::Request { tenant: Some(tenant(composed)), request_id: id(composed) },
+    ] {
+        let page = store.scan(&query, None, 1).await.unwrap();
+        assert_eq!((page.entries.as_slice(), page.next.is_some()), (&expected[..1], true), "{query:?}");
+        let page = store.scan(&query, page.next, 1).await.unwrap();
+        assert_eq!((page.entries.as_slice(), page.next), (&expected[1..], None), "{query:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_index_that_is_out_of_order_is_damage() {
+    let (early, late) = (entry_in("orders", 1000, "early"), entry_in("orders", 2000, "late"));
+    let answer = batch(&[&late, &early], None);
+    let (store, _server) = store_on(move |_| answer.clone()).await;
+    let range = Range { from: Timestamp::EPOCH, to: Timestamp::MAX };
+    let query = Query::Namespace { namespace: early.namespace().clone(), range };
+    let answer = store.scan(&query, None, 10).await;
+    assert!(matches!(&answer, Err(Error::Corrupt(why)) if why.contains("language")), "{answer:?}");
+}
+
+/// The servers of a cluster have a log each, and nobody says whose it was: what was seen is waited for.
+#[tokio::test]
+async fn in_a_cluster_a_duplicate_is_waited_for() {
+    let one = entry("one");
+    let has_one = with(one.clone());
+    let server = Scripted::start(move |heard| match opening(heard) {
+        Some(mut properties) if heard.line.ends_with("/properties") => {
+            properties["shardKeys"] = json!(["_key"]);
+            properties["replicationFactor"] = json!(3);
+            properties["writeConcern"] = json!(2);
+            answers(200, properties.to_string())
+        }
+        Some(answer) => answers(200, answer.to_string()),
+        None if heard.line.ends_with("/_api/explain") => answers(200, json!({ "plan": { "nodes": [] } }).to_string()),
+        None => has_one(heard),
+    })
+    .await;
+    let options = Options { sync_wait: Duration::from_millis(300), ..options(&server.url) };
+    let store = ArangoStore::open(&options).await.unwrap();
+    let begun = tokio::time::Instant::now();
+    assert_eq!(store.insert(std::slice::from_ref(&one)).await.unwrap(), [Inserted::Present(Box::new(one))]);
+    assert!(begun.elapsed() >= options.sync_wait);
+    assert_eq!(server.heard_of(FENCE).len(), 0);
 }
 
 #[tokio::test]
