@@ -9,6 +9,7 @@
 //! `arangors` holds the connection and the database; everything that must be fast, guarded or exact is a request of our own through its
 //! session, over a transport of our own.
 
+mod adapter;
 mod apply;
 mod backend;
 mod client;

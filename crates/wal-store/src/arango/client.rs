@@ -15,10 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use arangors::ClientError;
-use arangors::client::ClientExt;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, Method, StatusCode, header};
 use tokio::time::Instant;
 use tracing::warn;
 use url::Url;
@@ -36,11 +34,6 @@ const IDLE_MAX: Duration = Duration::from_secs(120);
 
 /// The longest answer that is taken. Pages are asked for in batches that stay far below.
 const ANSWER_MAX: usize = 512 * 1024 * 1024;
-
-tokio::task_local! {
-    /// What `ClientExt::new` makes a client of: it takes no settings, and is called by `arangors` itself.
-    static MADE_WITH: Arc<Inner>;
-}
 
 /// Whether a request may be made again when it is not known what became of the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,12 +74,21 @@ enum Silence {
     Unclear(Fault),
 }
 
+/// Where to ask next.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// Here: it answers.
+    Stay,
+    /// Elsewhere, but not this: it may have been done.
+    Leave,
+    /// Elsewhere, this too.
+    GoOn,
+}
+
 /// A client for one deployment. Clones share everything.
 #[derive(Clone)]
 pub(super) struct Client {
     inner: Arc<Inner>,
-    /// What `arangors` wants to add to each request; it adds nothing, since credentials are ours.
-    headers: HeaderMap,
 }
 
 struct Inner {
@@ -128,12 +130,12 @@ impl Client {
             answer_max: ANSWER_MAX,
             database: options.database.clone(),
         };
-        Ok(Client { inner: Arc::new(inner), headers: HeaderMap::new() })
+        Ok(Client { inner: Arc::new(inner) })
     }
 
-    /// Runs what makes a client by `ClientExt::new`, so that it makes one like this.
-    pub(super) async fn lend<T>(&self, making: impl Future<Output = T>) -> T {
-        MADE_WITH.scope(Arc::clone(&self.inner), making).await
+    /// The database.
+    pub(super) fn database(&self) -> &str {
+        &self.inner.database
     }
 
     /// Makes a request; an answer that is no success is a fault.
@@ -143,29 +145,12 @@ impl Client {
     }
 
     /// Makes a request when it is its turn; any answer is one.
-    async fn answer(&self, call: &Call) -> Result<Answer, Fault> {
+    pub(super) async fn answer(&self, call: &Call) -> Result<Answer, Fault> {
         let inner = &self.inner;
         let permit = inner.limit.enter(inner.request_timeout).await?;
         let answer = inner.over_endpoints(call).await;
         inner.limit.leave(permit, answer.as_ref().map_or(Load::Unknown, |answer| answer.load));
         answer
-    }
-
-    /// Answers `arangors`, which asks the root who it is and believes a header that proxies change and servers can hide.
-    async fn identify(&self) -> Result<Response<String>, ClientError> {
-        let path = format!("/_db/{}/_api/version", self.inner.database);
-        let call = Call { method: Method::GET, path, body: Bytes::new(), repeat: Repeat::Harmless, endpoint: None };
-        let mut response = into_response(self.answer(&call).await)?;
-        let is_arango = response.status().is_success() && response.body().contains("\"arango\"");
-        // An unknown database is for whoever wants that database to tell.
-        if is_arango || fault::Described::read(response.body().as_bytes()).is_some_and(|told| told.number == 1228) {
-            response.headers_mut().insert(header::SERVER, HeaderValue::from_static("ArangoDB"));
-            return Ok(response);
-        }
-        if response.status().is_success() {
-            return Err(ClientError::InvalidServer(response.body().clone()));
-        }
-        Err(described(fault::of_answer(response.status(), response.body().as_bytes())))
     }
 }
 
@@ -177,29 +162,51 @@ impl Inner {
         let mut last = Err(Fault::new(Class::Unavailable, "no endpoint was asked"));
         for turn in 0..tries {
             let at = (first + turn) % count;
-            let may_go_on;
-            (last, may_go_on) = match self.proven(at, call).await {
-                Ok(answer) => {
-                    let is_for_others = is_for_others(&answer, call.repeat);
-                    (Ok(answer), is_for_others)
+            let next;
+            (last, next) = self.turn(at, call).await;
+            match next {
+                Next::Stay => break,
+                Next::Leave | Next::GoOn if count > 1 => {
+                    warn!(endpoint = %self.endpoints[at], "this endpoint does not answer, others are asked from now on");
+                    // Only the first to notice moves on; the others would skip endpoints.
+                    let other = (at + 1) % count;
+                    let _ = self.current.compare_exchange(at, other, Ordering::Relaxed, Ordering::Relaxed);
                 }
-                Err(Silence::Unsent(why)) => {
-                    (Err(Fault::new(Class::Unavailable, format!("{}: {why}", self.endpoints[at]))), true)
-                }
-                Err(Silence::Refused(fault)) => (Err(fault), false),
-                Err(Silence::Unclear(fault)) => (Err(fault), call.repeat == Repeat::Harmless),
-            };
-            if !may_go_on {
+                Next::Leave | Next::GoOn => {}
+            }
+            if next == Next::Leave {
                 break;
             }
-            if count > 1 {
-                warn!(endpoint = %self.endpoints[at], "another endpoint is asked: this one does not answer");
-            }
-            // Only the first to notice moves on; the others would skip endpoints.
-            let next = (at + 1) % count;
-            let _ = self.current.compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
         }
         last
+    }
+
+    /// Asks one endpoint, and tells where to ask next.
+    async fn turn(&self, at: usize, call: &Call) -> (Result<Answer, Fault>, Next) {
+        let unless_it_may_be_done = match call.repeat {
+            Repeat::Harmless => Next::GoOn,
+            Repeat::Telling => Next::Leave,
+        };
+        match self.proven(at, call).await {
+            Ok(answer) => {
+                let next = match answer.status {
+                    status if status.is_success() || status == StatusCode::UNAUTHORIZED => Next::Stay,
+                    status if fault::is_undone(status, &answer.body) => Next::GoOn,
+                    StatusCode::SERVICE_UNAVAILABLE | StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => {
+                        unless_it_may_be_done
+                    }
+                    _ => Next::Stay,
+                };
+                (Ok(answer), next)
+            }
+            Err(Silence::Unsent(why)) => {
+                (Err(Fault::new(Class::Unavailable, format!("{}: {why}", self.endpoints[at]))), Next::GoOn)
+            }
+            Err(Silence::Refused(fault)) => (Err(fault), Next::Stay),
+            // An answer that is too long is so everywhere.
+            Err(Silence::Unclear(fault)) if fault.class == Class::TooLarge => (Err(fault), Next::Stay),
+            Err(Silence::Unclear(fault)) => (Err(fault), unless_it_may_be_done),
+        }
     }
 
     /// Asks with credentials; once more with a new token where the token was refused.
@@ -278,83 +285,11 @@ impl Inner {
     }
 }
 
-#[async_trait::async_trait]
-impl ClientExt for Client {
-    fn new<U: Into<Option<HeaderMap>>>(_: U) -> Result<Client, ClientError> {
-        MADE_WITH
-            .try_with(|inner| Client { inner: Arc::clone(inner), headers: HeaderMap::new() })
-            .map_err(|_| ClientError::HttpClient("a client was made without settings".to_owned()))
-    }
-
-    fn headers(&mut self) -> &mut HeaderMap {
-        &mut self.headers
-    }
-
-    async fn request(&self, request: Request<String>) -> Result<Response<String>, ClientError> {
-        if request.method() == Method::GET && request.uri().path() == "/" {
-            return self.identify().await;
-        }
-        let (parts, body) = request.into_parts();
-        let repeat = if parts.method == Method::GET { Repeat::Harmless } else { Repeat::Telling };
-        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-        let call = Call { method: parts.method, path, body: Bytes::from(body), repeat, endpoint: None };
-        into_response(self.answer(&call).await)
-    }
-}
-
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let endpoints: Vec<&str> = self.inner.endpoints.iter().map(Url::as_str).collect();
         f.debug_struct("Client").field("endpoints", &endpoints).finish_non_exhaustive()
     }
-}
-
-/// An answer as `arangors` takes it: a failure that ArangoDB did not describe is described in its manner, or it would be taken for
-/// JSON that is cut off.
-fn into_response(answer: Result<Answer, Fault>) -> Result<Response<String>, ClientError> {
-    let answer = answer.map_err(described)?;
-    let (status, is_described) = (answer.status, fault::Described::read(&answer.body).is_some());
-    let body = if status.is_success() || is_described {
-        String::from_utf8_lossy(&answer.body).into_owned()
-    } else {
-        let said = fault::of_answer(status, &answer.body).said;
-        let described = serde_json::json!({
-            "error": true, "code": status.as_u16(), "errorNum": 0, "errorMessage": said,
-        });
-        described.to_string()
-    };
-    Response::builder().status(status).body(body).map_err(|error| ClientError::HttpClient(error.to_string()))
-}
-
-/// A fault as `arangors` hands it on, such that its class can be told again: its other errors are mere text.
-fn described(fault: Fault) -> ClientError {
-    let code: u16 = match fault.class {
-        Class::Unauthorised => 401,
-        Class::Misconfigured => 403,
-        Class::TooLarge => 413,
-        Class::Busy => 429,
-        Class::Duplicate
-        | Class::Conflict
-        | Class::Missing
-        | Class::Refused
-        | Class::Unavailable
-        | Class::CursorGone
-        | Class::Damaged => 503,
-    };
-    let described = serde_json::json!({ "code": code, "errorNum": 0, "errorMessage": fault.said });
-    match serde_json::from_value(described) {
-        Ok(error) => ClientError::Arango(error),
-        Err(error) => ClientError::Serde(error),
-    }
-}
-
-/// Whether another endpoint may do what this one did not.
-fn is_for_others(answer: &Answer, repeat: Repeat) -> bool {
-    if answer.status.is_success() || answer.status == StatusCode::UNAUTHORIZED {
-        return false;
-    }
-    let is_down = answer.status == StatusCode::SERVICE_UNAVAILABLE;
-    fault::is_undone(answer.status, &answer.body) || (is_down && repeat == Repeat::Harmless)
 }
 
 fn certificates(pem: Option<&[u8]>) -> Result<Vec<reqwest::Certificate>, Unusable> {

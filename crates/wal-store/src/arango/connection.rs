@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::Method;
 use serde::de::DeserializeOwned;
 
+use super::adapter::{self, Session};
 use super::client::{Answer, Call, Client, Repeat};
 use super::fault::{self, Class, Fault};
 use super::options::{Options, Unusable};
@@ -35,7 +36,7 @@ impl From<Fault> for NotConnected {
 
 /// One deployment, whether or not it has our database.
 pub(super) struct Server {
-    arangors: GenericConnection<Client>,
+    arangors: GenericConnection<Session>,
 }
 
 impl Server {
@@ -43,7 +44,8 @@ impl Server {
         let client = Client::new(options)?;
         // Any endpoint's: the client puts the one in its place that answers.
         let url = options.endpoints[0].clone();
-        let arangors = client.lend(GenericConnection::establish_without_auth(url)).await.map_err(fault_of)?;
+        let arangors =
+            adapter::lend(&client, GenericConnection::establish_without_auth(url)).await.map_err(fault_of)?;
         Ok(Server { arangors })
     }
 
@@ -68,8 +70,8 @@ impl Server {
 /// A database.
 #[derive(Clone)]
 pub(super) struct Connection {
-    session: Arc<Client>,
-    database: Database<Client>,
+    session: Arc<Session>,
+    database: Database<Session>,
 }
 
 impl Connection {
@@ -90,11 +92,11 @@ impl Connection {
             repeat: Repeat::Telling,
             endpoint: Some(endpoint),
         };
-        self.session.call(&call).await
+        self.session.client.call(&call).await
     }
 
     pub(super) async fn call(&self, method: Method, path: &str, body: Bytes, repeat: Repeat) -> Result<Answer, Fault> {
-        self.session.call(&Call { method, path: self.path(path), body, repeat, endpoint: None }).await
+        self.session.client.call(&Call { method, path: self.path(path), body, repeat, endpoint: None }).await
     }
 
     fn path(&self, path: &str) -> String {

@@ -77,6 +77,18 @@ async fn what_may_have_happened_is_repeated_only_where_that_is_harmless() {
     }
 }
 
+/// Or a writer would ask the one that hangs again and again.
+#[tokio::test]
+async fn an_endpoint_that_does_not_answer_is_not_asked_next_time() {
+    for does in [Does::HangsUp, Does::IsSilent, answers(503, ""), answers(502, "")] {
+        let (odd, other) = (Scripted::in_turn(vec![does]).await, Scripted::in_turn(vec![answers(201, "{}")]).await);
+        let client = Client::new(&options(&[&odd.url, &other.url])).unwrap();
+        assert_eq!(class(client.call(&post(Repeat::Telling)).await), Some(Class::Unavailable));
+        assert_eq!(class(client.call(&post(Repeat::Telling)).await), None);
+        assert_eq!((odd.heard().len(), other.heard().len()), (1, 1));
+    }
+}
+
 #[tokio::test]
 async fn nobody_there_is_unavailable_and_names_the_endpoint() {
     let down = nobody().await;
@@ -124,35 +136,6 @@ async fn credentials_that_are_refused_are_not_shown_again_and_again() {
     let Err(fault) = client.call(&post(Repeat::Harmless)).await else { panic!("let in") };
     assert_eq!((fault.class, server.heard().len()), (Class::Unauthorised, 1));
     assert!(!format!("{fault:?} {client:?}").contains("secret"));
-}
-
-#[tokio::test]
-async fn arangors_gets_a_failure_it_can_read() {
-    let server = Scripted::in_turn(vec![answers(502, "<html>")]).await;
-    let client = Client::new(&options(&[&server.url])).unwrap();
-    let request = Request::get("http://anywhere/_api/x").body(String::new()).unwrap();
-    let response = client.request(request).await.unwrap();
-    let told: serde_json::Value = serde_json::from_str(response.body()).unwrap();
-    assert_eq!((response.status().as_u16(), &told["error"], &told["code"]), (502, &true.into(), &502.into()));
-}
-
-#[tokio::test]
-async fn a_server_is_known_by_what_it_says_and_not_by_a_header() {
-    let version = answers(200, "{\"server\": \"arango\", \"license\": \"community\", \"version\": \"3.12.4\"}");
-    let unknown = answers(404, "{\"error\": true, \"errorNum\": 1228, \"errorMessage\": \"database not found\"}");
-    for (does, is_arango) in [(version, true), (unknown, true), (answers(200, "{}"), false), (answers(502, ""), false)]
-    {
-        let server = Scripted::in_turn(vec![does]).await;
-        let client = Client::new(&options(&[&server.url])).unwrap();
-        let request = Request::get(format!("{}/", server.url)).body(String::new()).unwrap();
-        assert_eq!(client.request(request).await.is_ok(), is_arango);
-        assert_eq!(server.heard()[0].line, "GET /_db/wal/_api/version");
-    }
-}
-
-#[test]
-fn a_client_without_settings_is_not_made() {
-    assert!(<Client as ClientExt>::new(None).is_err());
 }
 
 #[tokio::test]
