@@ -30,6 +30,7 @@ fn route(store: &mut Store, request: &Request) -> Result<Reply> {
         ["_api", "engine"] => Ok(admin::engine(store.version)),
         ["_api", "key-generators"] => Ok(admin::key_generators()),
         ["_api", "database", rest @ ..] => database::answer(store, request, method, rest),
+        ["_api", "user", _, "database"] if method == "GET" => Ok(database::accessible(store)),
         ["_api", "collection", rest @ ..] => collection::answer(store, request, method, rest),
         ["_api", "index", rest @ ..] => index::answer(store, request, method, rest),
         ["_api", "document", rest @ ..] => document::answer(store, request, method, rest),

@@ -151,6 +151,7 @@ async fn a_database_is_a_world_of_its_own() {
     assert_eq!(client.get("/_db/other/_api/database/current").body["result"]["name"], "other");
     assert_eq!(client.get("/_db/other/_api/database").status, 403);
     assert_eq!(client.get("/_api/database").body["result"], json!(["_system", "other"]));
+    assert_eq!(client.get("/_api/user/root/database").body["result"], json!({ "_system": "rw", "other": "rw" }));
     assert!(server.documents("other", "c").is_empty());
 }
 

@@ -35,6 +35,12 @@ fn list(store: &Store) -> Reply {
     Reply::result(200, store.databases.keys().cloned().collect::<Vec<_>>().into())
 }
 
+/// What a user may do where: everyone may do everything.
+pub(super) fn accessible(store: &Store) -> Reply {
+    let rights: Map<String, Value> = store.databases.keys().map(|name| (name.clone(), "rw".into())).collect();
+    Reply::result(200, rights.into())
+}
+
 /// The traditional names: a letter, then letters, digits, `_` and `-`, 64 bytes at most.
 fn is_legal(name: &str) -> bool {
     let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
