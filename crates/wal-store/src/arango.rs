@@ -25,6 +25,8 @@ mod limit;
 mod open;
 mod options;
 mod read;
+#[cfg(test)]
+mod recorded;
 pub mod schema;
 #[cfg(test)]
 mod scripted;

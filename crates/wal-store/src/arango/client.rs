@@ -108,8 +108,9 @@ impl Client {
     pub(super) fn new(options: &Options) -> Result<Client, Unusable> {
         let endpoints = options.check()?;
         let mut http = reqwest::Client::builder()
-            // Other crates of a program may switch on another TLS for all of it.
+            // Other crates of a program may switch on another TLS, and HTTP/2, for all of it.
             .use_rustls_tls()
+            .http1_only()
             .connect_timeout(options.connect_timeout)
             .timeout(options.request_timeout)
             .pool_idle_timeout(IDLE_MAX)

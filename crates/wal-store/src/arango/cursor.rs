@@ -137,3 +137,10 @@ fn lost(fault: Fault) -> Fault {
     }
     Fault::new(Class::CursorGone, fault.said)
 }
+
+/// How many rows a batch has, and whether it is not the last.
+#[cfg(test)]
+pub(super) fn shape(batch: &str) -> Result<(usize, bool), serde_json::Error> {
+    let batch: Batch<'_> = serde_json::from_str(batch)?;
+    Ok((batch.result.len(), batch.has_more))
+}

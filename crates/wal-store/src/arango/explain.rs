@@ -13,7 +13,7 @@ use super::statements::{self, ServedBy, Statement};
 const TELLING: u64 = 1000;
 
 #[derive(Deserialize)]
-struct Explained {
+pub(super) struct Explained {
     plan: Plan,
 }
 

@@ -51,11 +51,11 @@ enum Outcome {
 
 /// The answer to one document of an array.
 #[derive(Deserialize)]
-struct Element {
+pub(super) struct Element {
     #[serde(default)]
-    error: bool,
+    pub(super) error: bool,
     #[serde(rename = "errorNum", default)]
-    number: u32,
+    pub(super) number: u32,
     #[serde(rename = "errorMessage", default)]
     message: String,
     #[serde(rename = "_key", default)]

@@ -47,7 +47,7 @@ pub(super) struct Found {
 /// A collection as the database has it. Only clusters say how it is spread.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Properties {
+pub(super) struct Properties {
     #[serde(rename = "type")]
     kind: u32,
     #[serde(default)]
@@ -58,6 +58,12 @@ struct Properties {
     replication_factor: Value,
     #[serde(default)]
     write_concern: Value,
+}
+
+/// The indexes of a collection.
+#[derive(Deserialize)]
+pub(super) struct Listed {
+    pub(super) indexes: Vec<FoundIndex>,
 }
 
 impl Found {
@@ -141,10 +147,6 @@ async fn properties(connection: &Connection, collection: &str) -> Result<Option<
 }
 
 async fn found_indexes(connection: &Connection, collection: &str) -> Result<Vec<FoundIndex>, Fault> {
-    #[derive(Deserialize)]
-    struct Listed {
-        indexes: Vec<FoundIndex>,
-    }
     let answer = connection.get(&format!("_api/index?collection={collection}")).await?;
     Ok(read::<Listed>(&answer)?.indexes)
 }
