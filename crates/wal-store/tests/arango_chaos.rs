@@ -3,6 +3,7 @@
 //! A failure prints its seed; `WAL_TEST_SEED` runs that one again (the order of the tasks is not in it).
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,13 +11,13 @@ use wal_arango_fake::{Action, Elements, Fault, Refusal, Server};
 use wal_model::status::{Event, Reason};
 use wal_model::{Entry, EntryKey};
 use wal_store::arango::{ArangoStore, Options, schema};
-use wal_store::samples::{self, ack, completed, entry, failed, redriven, retrying};
+use wal_store::samples::{self, ack, completed, entry, failed, retrying};
 use wal_store::{Applied, EntryStore, Error, Inserted};
 
 const SEEDS: [u64; 4] = [1, 2, 3, 4];
-const WRITERS: usize = 4;
+const WRITERS: usize = 3;
 const CALLS: usize = 250;
-const ENTRIES: usize = 12;
+const ENTRIES: usize = 60;
 
 /// What the answers have said so far.
 #[derive(Default)]
@@ -27,21 +28,21 @@ struct Told {
 }
 
 struct Bench {
+    server: Arc<Server>,
     store: ArangoStore,
+    /// The next attempt to be told of.
+    attempts: AtomicU32,
     entries: Vec<Entry>,
     told: Mutex<Told>,
 }
 
-/// Everything that can be said of an entry in this test.
-fn events(one: &Entry) -> [Event; 6] {
-    [
-        retrying(one, 1),
-        retrying(one, 2),
-        failed(one, 3, Reason::Exhausted),
-        redriven(one, 2, 4),
-        retrying(one, 4),
-        completed(one, 5),
-    ]
+/// An event of an entry that no other writer tells: what is lost of it shows, for nobody else brings it.
+fn event(one: &Entry, attempt: u32, random: &mut fastrand::Rng) -> Event {
+    match random.u8(..8) {
+        0 => failed(one, attempt, Reason::Exhausted),
+        1 => completed(one, attempt),
+        _ => retrying(one, attempt),
+    }
 }
 
 fn mishap(random: &mut fastrand::Rng) -> Action {
@@ -93,7 +94,8 @@ impl Bench {
 
     async fn apply(&self, random: &mut fastrand::Rng) {
         let told_of = self.some_entries(random);
-        let acks: Vec<_> = told_of.iter().map(|one| ack(one, events(one)[random.usize(..6)].clone())).collect();
+        let attempt = self.attempts.fetch_add(1, Ordering::SeqCst);
+        let acks: Vec<_> = told_of.iter().map(|one| ack(one, event(one, attempt, random))).collect();
         let before = self.told.lock().unwrap().there.clone();
         let answers = until_answered(|| self.store.apply(&acks)).await;
         for (ack, answer) in acks.into_iter().zip(answers) {
@@ -118,6 +120,10 @@ impl Bench {
                 self.insert(&mut random).await;
             } else {
                 self.apply(&mut random).await;
+            }
+            // Before anybody else can sync what was answered.
+            if random.bool() {
+                self.server.power_loss();
             }
         }
     }
@@ -148,15 +154,18 @@ async fn run(seed: u64) {
     schema::apply(&one_server).await.unwrap();
     let store = ArangoStore::open(&one_server).await.unwrap();
     let entries = (0..ENTRIES).map(|at| entry(&format!("e {at}"))).collect();
-    let bench = Arc::new(Bench { store, entries, told: Mutex::default() });
+    let bench = Arc::new(Bench {
+        server: Arc::clone(&server),
+        store,
+        attempts: AtomicU32::new(1),
+        entries,
+        told: Mutex::default(),
+    });
     let saboteur = tokio::spawn({
         let (server, mut random) = (Arc::clone(&server), fastrand::Rng::with_seed(seed));
         async move {
             loop {
                 server.fail(Fault::next(mishap(&mut random)).after(random.u32(..4)));
-                if random.u8(..4) == 0 {
-                    server.power_loss();
-                }
                 tokio::time::sleep(Duration::from_millis(random.u64(1..20))).await;
                 server.heal();
             }
