@@ -7,7 +7,8 @@ use std::process::Command;
 use serde_json::Value;
 
 /// What each package may depend on within the workspace. A new arrow needs a conversation, then a line here.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
+    ("wal-arango-fake", &[]),
     ("wal-model", &[]),
     ("wal-store", &["wal-model"]),
     ("wal-kafka", &["wal-model"]),
