@@ -113,6 +113,9 @@ pub enum Command {
     /// Plan, make and check the topics of the log
     #[command(subcommand)]
     Topics(Topics),
+    /// Plan, make and check what the store needs of its database
+    #[command(subcommand)]
+    Store(Store),
 }
 
 /// `wal demo`
@@ -311,6 +314,17 @@ pub struct Adopt {
     /// Where a group of ours has lost its place, let it begin at the start of what is there
     #[arg(long)]
     pub adopt: bool,
+}
+
+/// `wal store`
+#[derive(Debug, Subcommand)]
+pub enum Store {
+    /// Show what `apply` would do
+    Plan,
+    /// Make what is missing: the database, its collections, their indexes; change what differs
+    Apply,
+    /// Check that all is as it must be and that every statement is served by its index; changes nothing
+    Check,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
