@@ -59,7 +59,7 @@ pub enum Error {
     /// The committed offsets were written beside another store.
     #[error(
         "the committed offsets of group {group} belong to store {found}, this is store {own}: \
-         give back the folder of that store, or use another kafka.topic_prefix for this one"
+         give back the folder or the database of that store, or use another kafka.topic_prefix for this one"
     )]
     OtherStore {
         /// The consumer group.

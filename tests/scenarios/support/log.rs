@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -9,7 +10,6 @@ use wal_model::status::Status;
 use wal_model::{Entry, Timestamp};
 use wal_runtime::config::{self, Settings, TopicSettings};
 use wal_runtime::topics;
-use wal_store::embedded::Embedded;
 use wal_store::{EntryStore, Query, Range};
 use wal_tests::clients::{self, create_topic};
 use wal_tests::process::Stream;
@@ -162,13 +162,20 @@ impl Log {
         self.store.path()
     }
 
-    /// Everything that is stored. No writer may be running: the store belongs to one process.
+    /// The store that the log's settings name. A folder belongs to one process, so then no service may be running.
+    #[track_caller]
+    pub fn store(&self) -> Arc<dyn EntryStore> {
+        let opened = block_on(wal_open::open(&self.settings(&[]), SOON, |_| {}));
+        opened.unwrap_or_else(|error| panic!("the store cannot be opened: {error}"))
+    }
+
+    /// Everything that is stored. In a folder, as with [`Log::store`], no service may be running.
     #[track_caller]
     pub fn documents(&self) -> Vec<Entry> {
         let statuses = [Status::Pending, Status::Retrying, Status::Failed, Status::Completed];
         let range = Range { from: Timestamp::EPOCH, to: Timestamp::MAX };
+        let store = self.store();
         block_on(async {
-            let store = Embedded::open(self.folder()).expect("the store can be opened when its writer has ended");
             let mut documents = Vec::new();
             for status in statuses {
                 let mut after = None;
