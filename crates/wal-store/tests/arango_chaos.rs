@@ -132,10 +132,11 @@ impl Bench {
 
     /// Everything that was answered is there.
     async fn check(&self) {
-        let told = self.told.lock().unwrap();
-        assert!(told.stored.values().all(|times| *times <= 1), "an entry was stored twice");
-        let (there, folded) = (told.there.clone(), told.folded.clone());
-        drop(told);
+        let (there, folded) = {
+            let told = self.told.lock().unwrap();
+            assert!(told.stored.values().all(|times| *times <= 1), "an entry was stored twice");
+            (told.there.clone(), told.folded.clone())
+        };
         for entry in &self.entries {
             let found = self.store.get(&[entry.key()]).await.unwrap().pop().flatten();
             let Some(found) = found else {
