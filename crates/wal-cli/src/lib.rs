@@ -9,11 +9,13 @@
 //!           complete, fail, retry, cancel, rescue ─▶ gateway
 //!           topics ───────▶ Kafka (wal-runtime)
 //!           store ────────▶ ArangoDB (wal-store): its collections and indexes, never an entry
+//!           bench store ──▶ the same, in collections of its own
 //!           dev, demo ────▶ stack: broker + store + writer + gateway
 //! ```
 
 mod act;
 mod args;
+mod bench;
 #[cfg(feature = "embedded-broker")]
 pub mod broker;
 mod card;
@@ -79,6 +81,7 @@ async fn run(screen: &Screen, global: &args::Global, command: Command) -> Result
         Command::Write(write) => write::run(screen, &settings::of_command(global)?, *write).await,
         Command::Tail(tail) => tail::run(screen, &settings::of_command(global)?, tail).await,
         Command::Topics(topics) => topics::run(screen, &settings::of_command(global)?, topics).await,
+        Command::Bench(args::Bench::Store(bench)) => bench::run(screen, &settings::of_command(global)?, &bench).await,
         Command::Store(store) => store::run(screen, &settings::of_command(global)?, store).await,
         Command::Entry(entry) => entry::run(screen, &gateway(global)?, entry).await,
         Command::Stuck(stuck) => rescue::stuck(screen, &gateway(global)?, &stuck).await,

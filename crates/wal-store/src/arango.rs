@@ -36,3 +36,33 @@ mod wait;
 pub use self::backend::ArangoStore;
 pub use self::open::OpenError;
 pub use self::options::{Login, Options, Unusable};
+
+use bytes::Bytes;
+use http::Method;
+
+use self::client::Repeat;
+use self::connection::Server;
+
+/// What the names of a benchmark's collections begin with.
+pub const BENCH_PREFIX: &str = "wal_bench_";
+
+/// The same database and way of using it, for the collections of a benchmark.
+pub fn for_bench(options: Options) -> Options {
+    Options { prefix: BENCH_PREFIX.to_owned(), ..options }
+}
+
+/// Removes the collections of a benchmark with everything in them. Those of a store cannot be named: entries are never lost by this.
+pub async fn remove_bench(options: Options) -> Result<(), OpenError> {
+    let options = for_bench(options);
+    let server = Server::connect(&options).await?;
+    let connection = server.database(&options.database).await?;
+    for collection in [options.entries(), options.store()] {
+        let path = format!("_api/collection/{collection}");
+        match connection.call(Method::DELETE, &path, Bytes::new(), Repeat::Harmless).await {
+            Ok(_) => {}
+            Err(fault) if fault.is_absence() => {}
+            Err(fault) => return Err(fault.into()),
+        }
+    }
+    Ok(())
+}
