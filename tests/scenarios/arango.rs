@@ -1,15 +1,17 @@
 //! Services as processes that share one database, which is the fake.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use wal_model::Topic;
 use wal_model::answer::{Completed, Failed, Wish};
 use wal_model::status::{Failure, Status};
+use wal_model::{Entry, Timestamp, Topic};
+use wal_tests::clients::delete_group_offsets;
 use wal_tests::{Kafka, Message, Process, Record, free_port, wait_until};
 
 use crate::support::database::{Database, expect_no_secret};
-use crate::support::log::wait_for_partitions;
+use crate::support::log::{block_on, wait_for_partitions};
 use crate::support::records::{as_read, message};
 use crate::support::retrying::wait_until_at_work;
 use crate::support::{LATER, Log, SOON};
@@ -18,13 +20,15 @@ use crate::support::{LATER, Log, SOON};
 const REQUESTS: usize = 300;
 
 #[test]
-fn entries_go_through_three_services_and_a_database_from_request_to_completed() {
+fn entries_go_through_all_services_and_a_database_from_request_to_completed() {
     let database = Database::new();
     let log = Log::on(&Kafka::shared().bootstrap(), &database.settings());
     let target = log.target("shared");
     let writer = log.start_ready(&[]);
     let scheduler = log.start_scheduler(&[], &[]);
     let status = log.start_program("wal-status", &[], &[]);
+    let address = format!("127.0.0.1:{}", free_port());
+    let gateway = log.start_program("wal-gateway", &[("gateway.listen", &address)], &[]);
     wait_until_at_work(&scheduler);
     wait_for_partitions(&status);
 
@@ -38,7 +42,10 @@ fn entries_go_through_three_services_and_a_database_from_request_to_completed() 
     answer(&log, &retries, |_| false);
 
     wait_until("every entry is completed in the database", LATER, || database.count("completed") == REQUESTS);
-    for process in [writer, scheduler, status] {
+    let log_id = receipts[0].json()["log_id"].as_str().expect("a receipt names its entry").to_owned();
+    let shown = get(&address, &format!("/v1/entries/{log_id}"));
+    assert!(shown.starts_with("HTTP/1.0 200") && shown.contains(r#""status":"completed""#), "{shown}");
+    for process in [writer, scheduler, status, gateway] {
         stop(&process);
         expect_no_secret(&process);
     }
@@ -115,6 +122,44 @@ fn another_database_than_the_one_the_offsets_belong_to_is_refused() {
     assert!(other.entries().is_empty());
 }
 
+#[test]
+fn what_a_restored_database_lacks_comes_back_from_kafka() {
+    let database = Database::new();
+    let log = Log::on(&Kafka::shared().bootstrap(), &database.settings());
+    let target = log.target("restored");
+    let writer = log.start(&[]);
+    log.send(&requests(&log, &target));
+    let deliveries = log.wait_for(&target, REQUESTS, LATER);
+    answer(&log, &deliveries, |_| false);
+    let status = log.start_program("wal-status", &[], &[]);
+    wait_until("every entry is completed", LATER, || database.count("completed") == REQUESTS);
+    log.wait_until_done(LATER);
+    [writer, status].iter().for_each(stop);
+
+    // A backup was made in the middle, and restored: it knows of one entry in two.
+    let before = log.documents();
+    let lost: Vec<_> = before.iter().step_by(2).map(Entry::key).collect();
+    let removed = block_on(async { log.store().await.remove(&lost, Timestamp::MAX).await });
+    assert_eq!(removed.expect("the database answers"), lost.len());
+    // The way of the README.
+    for group in ["writer", "status"] {
+        delete_group_offsets(&log.bootstrap, &log.topic(group));
+    }
+    log.adopt();
+    let writer = log.start(&[]);
+    log.wait_until_done(LATER);
+    let status = log.start_program("wal-status", &[], &[]);
+    wait_until("every entry is completed again", LATER, || database.count("completed") == REQUESTS);
+    [writer, status].iter().for_each(stop);
+
+    let by_id = |entries: Vec<Entry>| -> BTreeMap<String, Entry> {
+        entries.into_iter().map(|entry| (entry.log_id.to_string(), entry)).collect()
+    };
+    assert_eq!(by_id(log.documents()), by_id(before), "each is what it was, under the log id it had");
+    assert_eq!(log.read(&target).len(), REQUESTS + lost.len(), "what was lost is delivered again, and nothing else");
+    assert_eq!(log.read(&log.dead_requests()), []);
+}
+
 fn requests(log: &Log, target: &str) -> Vec<Message> {
     let request = |number| {
         let lifecycle = r#"{"retry_count":3,"delay":0.2,"backoff":"fixed"}"#;
@@ -161,8 +206,14 @@ fn stop(process: &Process) {
 
 /// What the probe for readiness says; nothing before there is one.
 fn ready(address: &str) -> String {
+    get(address, "/readyz")
+}
+
+/// An answer, with its head; nothing where nobody listens.
+fn get(address: &str, path: &str) -> String {
     let Ok(mut stream) = TcpStream::connect(address) else { return String::new() };
-    stream.write_all(b"GET /readyz HTTP/1.0\r\n\r\n").expect("it takes a request");
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("it takes a request");
     let mut response = String::new();
     stream.read_to_string(&mut response).expect("it answers with text");
     response

@@ -18,7 +18,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ("wal-writer", &["wal-model", "wal-store", "wal-runtime", "wal-open"]),
     ("wal-retry-scheduler", &["wal-model", "wal-runtime"]),
     ("wal-status", &["wal-model", "wal-store", "wal-runtime", "wal-open"]),
-    ("wal-gateway", &["wal-model", "wal-store", "wal-runtime"]),
+    ("wal-gateway", &["wal-model", "wal-store", "wal-runtime", "wal-open"]),
     (
         "wal-cli",
         &[

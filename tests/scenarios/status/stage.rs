@@ -34,8 +34,8 @@ impl Stage {
     /// Stores entries, and what happened to them before. Nobody may have the store.
     #[track_caller]
     pub fn store(&self, entries: &[Entry], events: &[Ack]) {
-        let store = self.log.store();
         block_on(async {
+            let store = self.log.store().await;
             let answers = store.insert(entries).await.expect("the store answers");
             assert!(answers.iter().all(|answer| *answer == Inserted::Stored), "{answers:?}");
             store.apply(events).await.expect("the store answers");
@@ -179,5 +179,5 @@ pub fn expect_status<'a>(
 
 /// A store that several services of this process share.
 pub fn shared(stage: &Stage) -> Arc<dyn EntryStore> {
-    stage.log.store()
+    block_on(stage.log.store())
 }

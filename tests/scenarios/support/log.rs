@@ -162,10 +162,10 @@ impl Log {
         self.store.path()
     }
 
-    /// The store that the log's settings name. A folder belongs to one process, so then no service may be running.
-    #[track_caller]
-    pub fn store(&self) -> Arc<dyn EntryStore> {
-        let opened = block_on(wal_open::open(&self.settings(&[]), SOON, |_| {}));
+    /// The store that the log's settings name, for the runtime that it is opened in. A folder belongs to one process, so then no service
+    /// may be running.
+    pub async fn store(&self) -> Arc<dyn EntryStore> {
+        let opened = wal_open::open(&self.settings(&[]), SOON, |_| {}).await;
         opened.unwrap_or_else(|error| panic!("the store cannot be opened: {error}"))
     }
 
@@ -174,8 +174,8 @@ impl Log {
     pub fn documents(&self) -> Vec<Entry> {
         let statuses = [Status::Pending, Status::Retrying, Status::Failed, Status::Completed];
         let range = Range { from: Timestamp::EPOCH, to: Timestamp::MAX };
-        let store = self.store();
         block_on(async {
+            let store = self.store().await;
             let mut documents = Vec::new();
             for status in statuses {
                 let mut after = None;
@@ -243,12 +243,23 @@ impl Log {
     /// Makes what is missing of the log's topics.
     #[track_caller]
     pub fn make_topics(&self) {
-        // By the scenario's own way to the brokers: the writers' may be hurt.
-        let settings = self.settings(&[("kafka.bootstrap_servers", &self.bootstrap)]);
-        let kafka = config::Kafka::read(&settings).expect("the scenario's settings are valid");
-        let wanted = TopicSettings::read(&settings).expect("the scenario's settings are valid");
+        let (kafka, wanted) = self.wanted();
         let applied = block_on(topics::apply(&kafka, &wanted));
         applied.unwrap_or_else(|error| panic!("the topics of {} could not be made: {error}", self.prefix));
+    }
+
+    /// As `wal topics apply --adopt`: groups that have lost their place begin at the start of what is there.
+    #[track_caller]
+    pub fn adopt(&self) {
+        let (kafka, wanted) = self.wanted();
+        block_on(topics::adopt(&kafka, &wanted)).expect("the groups can be given their place");
+    }
+
+    /// What the log's topics must be. By the scenario's own way to the brokers: the writers' may be hurt.
+    fn wanted(&self) -> (config::Kafka, TopicSettings) {
+        let settings = self.settings(&[("kafka.bootstrap_servers", &self.bootstrap)]);
+        let kafka = config::Kafka::read(&settings).expect("the scenario's settings are valid");
+        (kafka, TopicSettings::read(&settings).expect("the scenario's settings are valid"))
     }
 
     /// The settings as environment variables; a later one replaces an earlier one of its name.

@@ -274,6 +274,9 @@ fn percentile(sorted: &[Duration], percent: usize) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use wal_store::document::{ReadableCopy, encode};
+    use wal_store::embedded::Embedded;
+
     use super::*;
 
     #[test]
@@ -284,6 +287,17 @@ mod tests {
             let json: serde_json::Value = serde_json::from_str(&payload).unwrap();
             assert_eq!(json["n"], number);
         }
+    }
+
+    #[tokio::test]
+    async fn a_document_takes_what_the_readme_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Embedded::open(folder.path()).unwrap();
+        let load = Load::new(Arc::new(store), 1, Duration::ZERO);
+        let mut entry = load.work.entry(1234);
+        entry.state.join(&load.work.event(1234).event);
+        let sizes = [ReadableCopy::Written, ReadableCopy::Omitted].map(|copy| encode(&entry, copy).len());
+        assert_eq!(sizes.map(|size| size.div_ceil(100) * 100), [3300, 2300], "{sizes:?}");
     }
 
     #[test]
