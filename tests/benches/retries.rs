@@ -43,7 +43,7 @@ fn main() -> Result<()> {
     // Of what was measured elsewhere, this many percent: CI looks whether it runs at all.
     let percent = numbers.get(1).copied().unwrap_or(100);
     let workloads = if named.is_empty() { USUAL.map(str::to_owned).to_vec() } else { named };
-    let broker = Kafka::start();
+    let broker = Kafka::start_to_be_measured();
     let scale = |count: usize| (count * percent / 100).max(100);
     for workload in &workloads {
         match workload.as_str() {

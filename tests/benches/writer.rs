@@ -31,7 +31,7 @@ fn main() -> Result<()> {
     let entries = numbers.first().copied().unwrap_or(50_000);
     let rounds = numbers.get(1).copied().unwrap_or(5);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let broker = Kafka::start();
+    let broker = Kafka::start_to_be_measured();
     let (mut product, mut mirrored, mut stored) = (Vec::new(), Vec::new(), Vec::new());
     for round in 1..=rounds {
         eprintln!("round {round} of {rounds}");

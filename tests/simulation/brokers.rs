@@ -65,6 +65,8 @@ impl Brokers for Answering {
         topics.into_iter().map(|topic| (topic.clone(), self.found(&topic))).collect()
     }
 
+    fn foresee(&self, _: &[Topic]) {}
+
     async fn create(&self, topic: &Topic) -> Result<(), String> {
         Err(format!("nobody creates {topic} here"))
     }

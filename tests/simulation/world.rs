@@ -123,8 +123,8 @@ impl World {
         let topics = Topics::new("wal.").expect("a legal prefix");
         let targets = ["shop", "post"].map(|name| Topic::parse(name).expect("a legal name")).to_vec();
         let own_waits = match random.bool() {
-            true => waits_of(&Lifecycle::default(), Duration::from_secs(86_400)),
-            false => BTreeSet::new(),
+            true => waits_of(&Lifecycle::default(), Duration::from_secs(86_400)).into_keys().collect(),
+            false => Vec::new(),
         };
         let waits = Waits::coins_and(own_waits);
         let kafka = cluster(&topics, &waits, &targets);

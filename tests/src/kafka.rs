@@ -29,7 +29,17 @@ pub struct Kafka {
     id: u32,
     folder: PathBuf,
     ports: Ports,
+    jvm: Jvm,
     process: Process,
+}
+
+/// What the java that runs a node is good at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Jvm {
+    /// A small heap, and a compiler that makes a node start fast rather than run fast.
+    StartsFast,
+    /// As Kafka's own scripts start it.
+    RunsFast,
 }
 
 impl Kafka {
@@ -42,9 +52,20 @@ impl Kafka {
     /// As [`Kafka::start`], with broker settings that go before the harness's own.
     #[track_caller]
     pub fn start_with(settings: &[(&str, &str)]) -> Kafka {
+        Kafka::start_on(Jvm::StartsFast, settings)
+    }
+
+    /// For measurements: what a scenario's node does with its garbage would be measured too.
+    #[track_caller]
+    pub fn start_to_be_measured() -> Kafka {
+        Kafka::start_on(Jvm::RunsFast, &[])
+    }
+
+    #[track_caller]
+    fn start_on(jvm: Jvm, settings: &[(&str, &str)]) -> Kafka {
         let ports = Ports::free();
         let voters = settings::voters(&[(1, &ports)]);
-        let node = Kafka::launch(1, ports, &voters, settings);
+        let node = Kafka::launch(1, ports, &voters, jvm, settings);
         node.wait_until_serving(1);
         node
     }
@@ -90,7 +111,7 @@ impl Kafka {
     #[track_caller]
     pub fn restart(&mut self) {
         self.process.kill();
-        self.process = spawn(self.id, &self.folder);
+        self.process = spawn(self.id, &self.folder, self.jvm);
         self.wait_until_serving(1);
     }
 
@@ -106,13 +127,13 @@ impl Kafka {
 
     /// Formats a folder and starts java on it; does not wait until it serves.
     #[track_caller]
-    fn launch(id: u32, ports: Ports, voters: &str, settings: &[(&str, &str)]) -> Kafka {
+    fn launch(id: u32, ports: Ports, voters: &str, jvm: Jvm, settings: &[(&str, &str)]) -> Kafka {
         let folder = workspace::run_dir().join(unique(&format!("kafka-{id}")));
         fs::create_dir_all(&folder).unwrap_or_else(|error| panic!("failed to create {}: {error}", folder.display()));
         settings::write(&folder, id, &ports, voters, settings);
         format(id, &folder);
-        let process = spawn(id, &folder);
-        Kafka { id, folder, ports, process }
+        let process = spawn(id, &folder, jvm);
+        Kafka { id, folder, ports, jvm, process }
     }
 
     /// Serving means: it answers a metadata request and counts itself and at least `nodes` in all as alive.
@@ -150,20 +171,20 @@ impl Drop for Kafka {
 fn format(id: u32, folder: &Path) {
     let settings = settings::path(folder);
     let args = ["format", "--config", &settings.to_string_lossy(), "--cluster-id", settings::CLUSTER_ID];
-    let tool = java(&format!("kafka-{id}-format"), folder, "kafka.tools.StorageTool", &args);
+    let tool = java(&format!("kafka-{id}-format"), folder, Jvm::StartsFast, "kafka.tools.StorageTool", &args);
     let status = tool.wait(START_LIMIT);
     assert!(status.success(), "failed to format a kafka folder, {status}: {tool:?}");
 }
 
 #[track_caller]
-fn spawn(id: u32, folder: &Path) -> Process {
+fn spawn(id: u32, folder: &Path, jvm: Jvm) -> Process {
     let settings = settings::path(folder);
-    java(&format!("kafka-{id}"), folder, "kafka.Kafka", &[&settings.to_string_lossy()])
+    java(&format!("kafka-{id}"), folder, jvm, "kafka.Kafka", &[&settings.to_string_lossy()])
 }
 
 #[track_caller]
-fn java(name: &str, folder: &Path, main_class: &str, args: &[&str]) -> Process {
-    let mut all_args = Distribution::fetched().java_args(&log_path(folder));
+fn java(name: &str, folder: &Path, jvm: Jvm, main_class: &str, args: &[&str]) -> Process {
+    let mut all_args = Distribution::fetched().java_args(jvm, &log_path(folder));
     all_args.push(main_class.into());
     all_args.extend(args.iter().map(|&arg| arg.into()));
     let all_args: Vec<&str> = all_args.iter().map(String::as_str).collect();

@@ -84,9 +84,17 @@ fn read(settings: &Settings) -> Result<(Kafka, TopicSettings), Problem> {
 }
 
 fn failed(kafka: &Kafka, error: &topics::Error) -> Problem {
+    let too_few = matches!(error, topics::Error::Brokers { why, .. } if why.contains("InvalidReplicationFactor"));
+    let hint = match too_few {
+        true => {
+            "there are fewer brokers than `topics.replication` wants copies; for one broker set \
+             WAL__TOPICS__REPLICATION=1 and WAL__TOPICS__MIN_INSYNC_REPLICAS=1"
+        }
+        false => "is Kafka running there, and may this user do it? See --bootstrap and [kafka.options]",
+    };
     Problem::new(Exit::Failed, "WAL_TOPICS", format!("look after the topics at {}", kafka.bootstrap_servers))
         .because(error)
-        .hint("is Kafka running there, and may this user do it? See --bootstrap and [kafka.options]")
+        .hint(hint)
 }
 
 fn no_answer(kafka: &Kafka, why: String) -> Problem {
@@ -134,6 +142,11 @@ async fn check(screen: &Screen, kafka: &Kafka, wanted: &TopicSettings) -> Result
     }
 }
 
+/// What a record of a delay topic takes, with a payload of 1 KiB, uncompressed.
+const PARKED_BYTES: u64 = 2300;
+const HOLDS: &str = "holds at 1/s: disk of all copies for each record with a payload of 1 KiB that comes in a second, while it waits; what was \
+                     released is deleted";
+
 /// How a step is told.
 #[derive(Clone, Copy)]
 enum Tense {
@@ -150,6 +163,8 @@ struct TopicJson<'a> {
     partitions: i32,
     replication: i32,
     step: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes_waiting_per_record_per_second: Option<u64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     configs: Vec<ConfigJson<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -183,6 +198,7 @@ impl<'a> TopicJson<'a> {
             partitions: wanted.partitions,
             replication: wanted.replication,
             step,
+            bytes_waiting_per_record_per_second: wanted.bytes_waiting(PARKED_BYTES),
             configs,
             grow_to_partitions,
             unfixable,
@@ -194,7 +210,7 @@ fn show(screen: &Screen, plan: &[Planned], tense: Tense) -> Result<(), Problem> 
     if screen.format == Format::Json {
         return plan.iter().try_for_each(|planned| screen.json(&TopicJson::of(planned)));
     }
-    let mut table = Table::new(&["topic", "for", "partitions", "copies", "step"]).numbers(&[2, 3]);
+    let mut table = Table::new(&["topic", "for", "partitions", "copies", "holds at 1/s", "step"]).numbers(&[2, 3, 4]);
     for planned in plan {
         let wanted = &planned.wanted;
         table.row(vec![
@@ -202,10 +218,23 @@ fn show(screen: &Screen, plan: &[Planned], tense: Tense) -> Result<(), Problem> 
             (Tone::Faint, wanted.purpose.clone()),
             (Tone::Plain, wanted.partitions.to_string()),
             (Tone::Plain, wanted.replication.to_string()),
+            (Tone::Plain, wanted.bytes_waiting(PARKED_BYTES).map_or_else(String::new, bytes)),
             told(&planned.step, tense, screen.width.is_some()),
         ]);
     }
-    screen.line(&screen.table(&table))
+    screen.line(&screen.table(&table))?;
+    screen.note(&screen.err.tone(Tone::Faint, HOLDS));
+    Ok(())
+}
+
+/// A number of bytes, in the largest unit that leaves three digits at most.
+fn bytes(count: u64) -> String {
+    let units = ["KiB", "MiB", "GiB", "TiB"];
+    let (mut count, mut unit) = (count.div_ceil(1024), 0);
+    while count >= 1000 && unit + 1 < units.len() {
+        (count, unit) = (count.div_ceil(1024), unit + 1);
+    }
+    format!("{count} {}", units[unit])
 }
 
 /// A step in words; on a terminal, each change on a line of its own.

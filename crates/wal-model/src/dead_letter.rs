@@ -78,8 +78,7 @@ pub fn of_delivery(
     topic: Topic,
     limit: usize,
 ) -> OutRecord {
-    let mut headers = delivery.headers_of(ContentHash::of(&delivery.payload), None);
-    headers.extend(delivery.headers.iter().cloned());
+    let headers = delivery.headers_of(ContentHash::of(&delivery.payload), None).and(&delivery.headers);
     let record = InRecord {
         cluster: Arc::clone(&origin.cluster),
         topic: origin.topic.clone(),

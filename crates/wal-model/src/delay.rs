@@ -7,13 +7,14 @@
 //!                                                                   a late hop leaves less to pay, so the next is shorter
 //! ```
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::lifecycle::{Backoff, Lifecycle};
+use crate::lifecycle::Lifecycle;
 
 /// Delays are rounded up to a multiple of this once, at admission: what is left to pay is then a sum of coins.
 pub const GRAIN: Duration = Duration::from_millis(100);
@@ -101,16 +102,21 @@ pub fn coins() -> impl Iterator<Item = Wait> {
     coins.take_while(|millis| *millis <= LARGEST_COIN).map(Wait)
 }
 
-/// The distinct waits before the retries of a lifecycle: each gets a delay topic of its own, so that it is paid in one hop.
+/// The distinct waits before the retries of a lifecycle, with the retries that each is for: each gets a delay topic of its own, so that
+/// it is paid in one hop.
 ///
 /// `longest` is what a delay topic may hold; what is longer is paid in coins.
-pub fn waits_of(lifecycle: &Lifecycle, longest: Duration) -> BTreeSet<Wait> {
-    let retries = match lifecycle.backoff {
-        Backoff::Fixed => lifecycle.retry_count.min(1),
-        Backoff::Linear | Backoff::Exponential => lifecycle.retry_count,
-    };
-    let delays = (1..=retries).map(|retry| round_up(lifecycle.delay_before(retry)));
-    delays.take_while(|delay| *delay <= longest && *delay <= lifecycle.ttl.duration()).filter_map(Wait::new).collect()
+pub fn waits_of(lifecycle: &Lifecycle, longest: Duration) -> BTreeMap<Wait, RangeInclusive<u32>> {
+    let mut waits = BTreeMap::new();
+    for retry in 1..=lifecycle.retry_count {
+        let delay = round_up(lifecycle.delay_before(retry));
+        // None is shorter than the one before, so that nothing follows the first that is too long.
+        let wait = Wait::new(delay).filter(|_| delay <= longest && delay <= lifecycle.ttl.duration());
+        let Some(wait) = wait else { break };
+        let retries = waits.entry(wait).or_insert(retry..=retry);
+        *retries = *retries.start()..=retry;
+    }
+    waits
 }
 
 /// The waits that there are topics for.
@@ -170,10 +176,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::lifecycle::Seconds;
+    use crate::lifecycle::{Backoff, Seconds};
 
     fn at(millis: u64) -> Timestamp {
         Timestamp::from_millis(i64::try_from(millis).unwrap()).unwrap()
+    }
+
+    fn own(lifecycle: Lifecycle) -> Vec<(String, RangeInclusive<u32>)> {
+        let waits = waits_of(&lifecycle, Duration::from_secs(86_400));
+        waits.into_iter().map(|(wait, retries)| (wait.to_string(), retries)).collect()
     }
 
     fn names(waits: impl IntoIterator<Item = Wait>) -> Vec<String> {
@@ -190,18 +201,20 @@ mod tests {
 
     #[test]
     fn a_policy_pays_its_own_delays_in_one_hop() {
-        let longest = Duration::from_secs(86_400);
-        assert_eq!(
-            names(waits_of(&Lifecycle { retry_count: 5, ..Lifecycle::default() }, longest)),
-            ["60s", "2m", "4m", "8m", "16m"]
-        );
+        let default = own(Lifecycle { retry_count: 5, ..Lifecycle::default() });
+        let expected = [("60s", 1), ("2m", 2), ("4m", 3), ("8m", 4), ("16m", 5)];
+        assert_eq!(default, expected.map(|(wait, retry)| (wait.to_owned(), retry..=retry)));
         let fixed = Lifecycle { backoff: Backoff::Fixed, retry_count: 100, ..Lifecycle::default() };
-        assert_eq!(names(waits_of(&fixed, longest)), ["60s"]);
-        let never = Lifecycle { retry_count: 0, ..Lifecycle::default() };
-        assert!(waits_of(&never, longest).is_empty());
-        let at_once = Lifecycle { delay: Seconds::new(Duration::ZERO), ..Lifecycle::default() };
-        assert!(waits_of(&at_once, longest).is_empty());
-        assert!(waits_of(&Lifecycle { retry_count: 100, ..Lifecycle::default() }, longest).len() < 12);
+        assert_eq!(own(fixed), [("60s".to_owned(), 1..=100)]);
+        let short = Lifecycle {
+            delay: Seconds::new(Duration::from_millis(40)),
+            backoff: Backoff::Linear,
+            ..Lifecycle::default()
+        };
+        assert_eq!(own(short), [("100ms".to_owned(), 1..=2), ("200ms".to_owned(), 3..=3)], "rounded up");
+        assert!(own(Lifecycle { retry_count: 0, ..Lifecycle::default() }).is_empty());
+        assert!(own(Lifecycle { delay: Seconds::new(Duration::ZERO), ..Lifecycle::default() }).is_empty());
+        assert!(own(Lifecycle { retry_count: 100, ..Lifecycle::default() }).len() < 12);
     }
 
     /// Walks something through its hops, each ending as late as `lateness` says, and tells when it was published and after how many

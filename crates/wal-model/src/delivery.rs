@@ -1,6 +1,8 @@
 //! Deliveries: one attempt of an entry as a record on its target, in CloudEvents binary mode.
 
 use std::fmt;
+use std::io::Write as _;
+use std::ops::Range;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -135,46 +137,45 @@ impl Delivery {
         let hash = ContentHash::of(&self.payload);
         let mut headers = self.headers_of(hash, Some(sent));
         if copy == Copy::Replay {
-            headers.push(Header::new(wire::CE_WALREPLAY, "true"));
+            headers.add(wire::CE_WALREPLAY, "true");
         }
-        headers.push(Header::new(wire::CE_WALSEAL, keyring.sign(self.sealed(hash, copy))));
-        headers.extend(self.headers.iter().cloned());
+        headers.add(wire::CE_WALSEAL, keyring.sign(self.sealed(hash, copy)));
         OutRecord {
             topic: self.target.clone(),
             partition: None,
             key: self.ordering_key.clone(),
             value: Some(self.payload.clone()),
-            headers,
+            headers: headers.and(&self.headers),
         }
     }
 
     /// All headers of our own but the seal; what waits was not sent yet.
-    pub(crate) fn headers_of(&self, hash: ContentHash, sent: Option<Timestamp>) -> Vec<Header> {
-        let mut headers = Headers(Vec::with_capacity(28 + self.headers.len()));
+    pub(crate) fn headers_of(&self, hash: ContentHash, sent: Option<Timestamp>) -> Headers {
+        let mut headers = Headers::new();
         headers.add(wire::CE_SPECVERSION, wire::SPEC_VERSION);
-        headers.add(wire::CE_ID, self.log_id.to_string());
+        headers.add(wire::CE_ID, &self.log_id);
         headers.add(wire::CE_SOURCE, source(self.log_id.namespace()));
         let operation = self.operation.as_ref().map_or(wire::TYPE_ENTRY, Id::as_str);
-        headers.add(wire::CE_TYPE, operation.to_owned());
-        headers.add(wire::CE_TIME, self.log_id.timestamp().to_string());
-        headers.maybe(wire::CONTENT_TYPE, self.content_type.as_deref());
-        headers.maybe(wire::CE_CORRELATIONID, self.correlation_id.as_ref().map(Id::as_str));
-        headers.add(wire::CE_EXPIRYTIME, self.deadline.to_string());
+        headers.add(wire::CE_TYPE, operation);
+        headers.add(wire::CE_TIME, self.log_id.timestamp());
+        headers.maybe(wire::CONTENT_TYPE, self.content_type.as_ref());
+        headers.maybe(wire::CE_CORRELATIONID, self.correlation_id.as_ref());
+        headers.add(wire::CE_EXPIRYTIME, self.deadline);
         headers.ordering_key(self.ordering_key.as_ref());
-        headers.add(wire::CE_WALNAMESPACE, self.log_id.namespace().to_string());
-        headers.maybe(wire::CE_WALTENANT, self.tenant.as_ref().map(Tenant::as_str));
-        headers.add(wire::CE_WALTARGET, self.target.to_string());
-        headers.add(wire::CE_WALATTEMPT, self.attempt.to_string());
-        headers.add(wire::CE_WALROUND, self.round.to_string());
-        headers.add(wire::CE_WALROUNDFIRST, self.round_first.to_string());
-        headers.add(wire::CE_WALRETRIES, self.retry_count.to_string());
+        headers.add(wire::CE_WALNAMESPACE, self.log_id.namespace());
+        headers.maybe(wire::CE_WALTENANT, self.tenant.as_ref());
+        headers.add(wire::CE_WALTARGET, &self.target);
+        headers.add(wire::CE_WALATTEMPT, self.attempt);
+        headers.add(wire::CE_WALROUND, self.round);
+        headers.add(wire::CE_WALROUNDFIRST, self.round_first);
+        headers.add(wire::CE_WALRETRIES, self.retry_count);
         headers.add(wire::CE_WALANSWERS, self.answers.as_str());
-        headers.maybe(wire::CE_WALSENT, sent.map(|sent| sent.to_string()).as_deref());
-        headers.add(wire::CE_WALDELAY, self.delay.to_string());
+        headers.maybe(wire::CE_WALSENT, sent);
+        headers.add(wire::CE_WALDELAY, self.delay);
         headers.add(wire::CE_WALBACKOFF, self.backoff.as_str());
         headers.add(wire::CE_WALPRIORITY, self.priority.as_str());
         headers.add(wire::CE_WALHASH, hash);
-        headers.0
+        headers
     }
 
     /// Reads a record of a target. The seal is not looked at: only our services hold the keys, see [`Delivery::verify`].
@@ -300,18 +301,35 @@ pub(crate) fn source(namespace: &Namespace) -> String {
     format!("wal/{namespace}")
 }
 
-/// Headers under construction.
-struct Headers(Vec<Header>);
+/// Headers under construction, their values in one buffer: a record has some thirty, and an allocation for each would be most of what
+/// publishing costs us.
+pub(crate) struct Headers {
+    buffer: Vec<u8>,
+    values: Vec<(&'static str, Range<usize>)>,
+}
 
 impl Headers {
-    fn add(&mut self, name: &'static str, value: impl Into<Bytes>) {
-        self.0.push(Header::new(name, value));
+    fn new() -> Headers {
+        Headers { buffer: Vec::with_capacity(1024), values: Vec::with_capacity(32) }
     }
 
-    fn maybe(&mut self, name: &'static str, value: Option<&str>) {
+    pub(crate) fn add(&mut self, name: &'static str, value: impl fmt::Display) {
+        let start = self.buffer.len();
+        write!(self.buffer, "{value}").expect("memory takes what is written");
+        self.values.push((name, start..self.buffer.len()));
+    }
+
+    fn maybe(&mut self, name: &'static str, value: Option<impl fmt::Display>) {
         if let Some(value) = value {
-            self.add(name, value.to_owned());
+            self.add(name, value);
         }
+    }
+
+    /// All of them, and others after them.
+    pub(crate) fn and(self, others: &[Header]) -> Vec<Header> {
+        let buffer = Bytes::from(self.buffer);
+        let own = self.values.into_iter().map(|(name, range)| Header::new(name, buffer.slice(range)));
+        own.chain(others.iter().cloned()).collect()
     }
 
     /// A key that a CloudEvents string can carry travels as `partitionkey`, any other in base64, none not at all.
@@ -319,7 +337,7 @@ impl Headers {
         let Some(key) = key else { return };
         match std::str::from_utf8(key) {
             Ok(text) if !text.is_empty() && !text.chars().any(char::is_control) => {
-                self.add(wire::CE_PARTITIONKEY, key.clone());
+                self.add(wire::CE_PARTITIONKEY, text);
             }
             _ => self.add(wire::CE_WALKEY64, STANDARD.encode(key)),
         }

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
@@ -12,7 +11,8 @@ pub(crate) struct Fields(Vec<u8>);
 
 impl Fields {
     pub(crate) fn new(tag: &str) -> Fields {
-        Fields::default().text(tag)
+        // What most seals and identities take.
+        Fields(Vec::with_capacity(512)).text(tag)
     }
 
     /// A present field: 1, its length in 4 bytes big-endian, its bytes.
@@ -65,6 +65,8 @@ impl Fields {
     }
 }
 
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
 /// A SHA-256 hash, spelled as 64 lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ContentHash([u8; 32]);
@@ -82,16 +84,17 @@ impl ContentHash {
 
     /// Reads 64 hexadecimal digits.
     pub fn parse(text: &str) -> Option<ContentHash> {
-        if text.len() != 64 || !text.is_ascii() {
+        let digit = |digit: u8| match digit {
+            b'0'..=b'9' => Some(digit - b'0'),
+            b'a'..=b'f' => Some(digit - b'a' + 10),
+            _ => None,
+        };
+        if text.len() != 64 {
             return None;
         }
         let mut bytes = [0; 32];
-        for (at, byte) in bytes.iter_mut().enumerate() {
-            let digits = &text[2 * at..2 * at + 2];
-            if digits.bytes().any(|digit| !digit.is_ascii_digit() && !(b'a'..=b'f').contains(&digit)) {
-                return None;
-            }
-            *byte = u8::from_str_radix(digits, 16).ok()?;
+        for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+            *byte = digit(digits[0])? << 4 | digit(digits[1])?;
         }
         Some(ContentHash(bytes))
     }
@@ -99,7 +102,13 @@ impl ContentHash {
 
 impl fmt::Display for ContentHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        // In every record there is: formatting byte by byte took longer than the hash itself.
+        let mut text = [0; 64];
+        for (digits, byte) in text.chunks_exact_mut(2).zip(&self.0) {
+            digits[0] = DIGITS[usize::from(byte >> 4)];
+            digits[1] = DIGITS[usize::from(byte & 15)];
+        }
+        f.write_str(std::str::from_utf8(&text).expect("digits are text"))
     }
 }
 
@@ -119,12 +128,6 @@ impl<'de> Deserialize<'de> for ContentHash {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<ContentHash, D::Error> {
         let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
         ContentHash::parse(&text).ok_or_else(|| serde::de::Error::custom("not 64 hexadecimal digits"))
-    }
-}
-
-impl From<ContentHash> for Bytes {
-    fn from(hash: ContentHash) -> Bytes {
-        Bytes::from(hash.to_string())
     }
 }
 

@@ -7,7 +7,7 @@ use crate::clock::Timestamp;
 use crate::delay::{Wait, head_rests_until};
 use crate::delivery::{Delivery, NotADelivery, Reader};
 use crate::hash::ContentHash;
-use crate::record::{self, Header, InRecord, OutRecord};
+use crate::record::{self, InRecord, OutRecord};
 use crate::seal::{Broken, Keyring};
 use crate::topics::Topics;
 use crate::wire;
@@ -41,17 +41,16 @@ impl Parked {
     pub fn encode(&self, topics: &Topics, keyring: &Keyring) -> OutRecord {
         let hash = ContentHash::of(&self.delivery.payload);
         let mut headers = self.delivery.headers_of(hash, None);
-        headers.push(Header::new(wire::CE_WALDUE, self.due.to_string()));
-        headers.push(Header::new(wire::CE_WALPARKEDAT, self.parked_at.to_string()));
-        headers.push(Header::new(wire::CE_WALWAIT, self.wait.to_string()));
-        headers.push(Header::new(wire::CE_WALPARKSEAL, keyring.sign(self.delivery.sealed_parked(hash, self.due))));
-        headers.extend(self.delivery.headers.iter().cloned());
+        headers.add(wire::CE_WALDUE, self.due);
+        headers.add(wire::CE_WALPARKEDAT, self.parked_at);
+        headers.add(wire::CE_WALWAIT, self.wait);
+        headers.add(wire::CE_WALPARKSEAL, keyring.sign(self.delivery.sealed_parked(hash, self.due)));
         OutRecord {
             topic: topics.delay(self.wait),
             partition: None,
             key: Some(Bytes::from(self.delivery.log_id.to_string())),
             value: Some(self.delivery.payload.clone()),
-            headers,
+            headers: headers.and(&self.delivery.headers),
         }
     }
 
@@ -103,6 +102,7 @@ mod tests {
 
     use super::*;
     use crate::delivery::tests::delivery;
+    use crate::record::Header;
     use crate::seal::tests::keyring;
 
     fn parked() -> Parked {

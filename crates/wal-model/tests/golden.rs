@@ -18,16 +18,20 @@ use serde_json::{Value, json};
 use support::{WRITTEN_AT, header, ingress, keyring, read_back, time};
 use uuid::Uuid;
 use wal_model::ack::Ack;
+use wal_model::answer::{Completed, Failed, Wish};
+use wal_model::cancel::Cancel;
 use wal_model::delivery::Delivery;
 use wal_model::entry::{Answers, Entry};
 use wal_model::lifecycle::Seconds;
+use wal_model::parked::Parked;
 use wal_model::receipt::Receipt;
 use wal_model::record::{last, last_str};
 use wal_model::request::{self, ReplyTo};
 use wal_model::status::{Event, Failure, Outcome, Reason, State};
+use wal_model::topics::Topics;
 use wal_model::{
     Backoff, Code, ContentHash, Coordinates, EntryKey, Header, Id, InRecord, Lifecycle, LogId, Namespace, OutRecord,
-    Priority, Refusal, Tenant, Timestamp, Topic, audit, dead_letter, wire,
+    Priority, Refusal, Tenant, Timestamp, Topic, audit, dead_letter, state_record, wire,
 };
 
 // ---------------------------------------------------------------- the tests
@@ -136,6 +140,11 @@ fn meaning(kind: &str, record: &InRecord) -> Value {
         "ack" => ack(record),
         "audit" => json!({ "key": bytes_to(record.key.as_ref()), "event": value_of(record) }),
         "dead_letter" => dead_letter_facts(record),
+        "parked" => parked(record),
+        "cancel" => cancel(record),
+        "answer_completed" => completed_answer(record),
+        "answer_failed" => failed_answer(record),
+        "state" => json!({ "key": bytes_to(record.key.as_ref()), "state": value_of(record) }),
         other => panic!("no reader for `{other}`"),
     }
 }
@@ -193,10 +202,36 @@ fn request(record: &InRecord) -> Value {
 
 fn delivery(record: &InRecord) -> Value {
     let received = Delivery::decode(record).unwrap();
-    let delivery = &received.delivery;
     let seal = last_str(&record.headers, wire::CE_WALSEAL);
+    let seal = received.delivery.verify(seal, &keyring());
+    let mut facts = delivery_facts(&received.delivery);
+    facts["seal"] = json!(seal.map_or_else(|broken| broken.to_string(), |()| "accepted".to_owned()));
+    facts["sent"] = json!(received.sent);
+    facts
+}
+
+fn parked(record: &InRecord) -> Value {
+    let Parked { delivery, due, parked_at, wait } = Parked::decode(record, &keyring()).unwrap();
+    json!({ "delivery": delivery_facts(&delivery), "due": due, "parked_at": parked_at, "wait": wait.to_string() })
+}
+
+fn cancel(record: &InRecord) -> Value {
+    let Cancel { log_id, round, deadline } = Cancel::decode(record, &keyring()).unwrap();
+    json!({ "log_id": log_id, "round": round, "deadline": deadline })
+}
+
+fn completed_answer(record: &InRecord) -> Value {
+    json!({ "event": Completed::decode(record, &keyring()).unwrap().event(record) })
+}
+
+fn failed_answer(record: &InRecord) -> Value {
+    let failed = Failed::decode(record, &keyring()).unwrap();
+    let event = failed.event(record, Outcome::Retrying { next_attempt_at: time(WRITTEN_AT) });
+    json!({ "delivery": delivery_facts(&failed.echo.delivery), "wish": format!("{:?}", failed.wish), "event": event })
+}
+
+fn delivery_facts(delivery: &Delivery) -> Value {
     json!({
-        "seal": delivery.verify(seal, &keyring()).map_or_else(|broken| broken.to_string(), |()| "accepted".to_owned()),
         "log_id": delivery.log_id,
         "target": delivery.target,
         "tenant": delivery.tenant,
@@ -215,7 +250,6 @@ fn delivery(record: &InRecord) -> Value {
         "content_type": delivery.content_type,
         "payload": bytes_to(Some(&delivery.payload)),
         "headers": headers_to(&delivery.headers),
-        "sent": received.sent,
     })
 }
 
@@ -277,6 +311,17 @@ fn written_today() -> Vec<(&'static str, &'static str, InRecord)> {
             read_back(audit::encode(audit::Operation::Write, &entry(), "cause", topic("wal.audit"))),
         ),
         ("dead_letter_request", "dead_letter", read_back(dead_request())),
+        ("parked", "parked", read_back(parked_attempt())),
+        ("cancel", "cancel", read_back(a_cancel())),
+        ("answer_completed", "answer_completed", read_back(completed())),
+        ("answer_failed", "answer_failed", read_back(failed())),
+        (
+            "state_pending",
+            "state",
+            read_back(state_record::encode(&log_id(), None, &entry().state, topic("wal.status"))),
+        ),
+        ("state_retrying", "state", read_back(retrying_state())),
+        ("state_completed", "state", read_back(completed_state())),
     ]
 }
 
@@ -447,6 +492,44 @@ fn expired_ack() -> OutRecord {
 fn retrying_ack() -> OutRecord {
     let event = event(Outcome::Retrying { next_attempt_at: time(WRITTEN_AT + 86_460_001) }, None);
     Ack { log_id: log_id(), tenant: None, event }.encode(topic("wal.acks"), &keyring())
+}
+
+fn parked_attempt() -> OutRecord {
+    let delivery = Delivery::of(&entry()).next_attempt();
+    let (due, parked_at) = (time(WRITTEN_AT + 73_200), time(WRITTEN_AT + 1));
+    let topics = Topics::new("wal.").unwrap();
+    Parked { delivery, due, parked_at, wait: "60s".parse().unwrap() }.encode(&topics, &keyring())
+}
+
+fn a_cancel() -> OutRecord {
+    let deadline = time(WRITTEN_AT + 86_400_000);
+    Cancel { log_id: log_id(), round: 2, deadline }.encode(topic("wal.cancels"), &keyring())
+}
+
+fn completed() -> OutRecord {
+    let result = serde_json::value::to_raw_value(&json!({ "shipped": true })).unwrap();
+    Completed::encode(&read_back(text_key_delivery()), Some(&result), topic("wal.acks"))
+}
+
+fn failed() -> OutRecord {
+    let failure = Failure { code: "CARD_DECLINED".to_owned(), message: "no money".to_owned() };
+    let wish = Wish::After(Duration::from_millis(2500));
+    Failed::encode(&read_back(text_key_delivery()), &failure, &wish, topic("wal.failures"))
+}
+
+fn state_after(outcome: Outcome, failure: Option<Failure>) -> OutRecord {
+    let mut state = entry().state;
+    state.join(&event(outcome, failure));
+    state_record::encode(&log_id(), Some(&Tenant::parse("acme").unwrap()), &state, topic("wal.status"))
+}
+
+fn retrying_state() -> OutRecord {
+    let failure = Failure { code: "CARD_DECLINED".to_owned(), message: "no money".to_owned() };
+    state_after(Outcome::Retrying { next_attempt_at: time(WRITTEN_AT + 86_460_001) }, Some(failure))
+}
+
+fn completed_state() -> OutRecord {
+    state_after(Outcome::Completed { result: Some(r#"{"shipped":true}"#.to_owned()) }, None)
 }
 
 fn dead_request() -> OutRecord {

@@ -34,6 +34,9 @@ pub struct Config {
     /// How long a batch of failures that is not full waits for more. What is due never waits.
     #[serde(deserialize_with = "config::duration")]
     pub batch_wait: Duration,
+    /// How often what was released is deleted from the delay topics; zero is never.
+    #[serde(deserialize_with = "config::duration")]
+    pub delete_released_every: Duration,
     /// How long a stop waits for the batches in hand.
     #[serde(deserialize_with = "config::duration")]
     pub stop_timeout: Duration,

@@ -12,10 +12,11 @@
 use std::time::Duration;
 
 use wal_model::answer::{Failed, Wish};
+use wal_model::delay::{self, HELD};
 use wal_model::delivery::Delivery;
 use wal_model::entry::Answers;
 use wal_model::status::{Failure, Reason};
-use wal_model::{Code, Refusal, Timestamp, delay};
+use wal_model::{Code, Refusal, Timestamp};
 
 /// What is known besides the failure itself.
 #[derive(Clone, Copy, Debug)]
@@ -64,8 +65,16 @@ pub(crate) enum Ignored {
     Cancelled,
 }
 
-/// Decides.
-pub(crate) fn decide(failed: &Failed, facts: Facts, now: Timestamp) -> Decision {
+/// From when the delay of a failure counts that the broker wrote down at `written`: from then, so that its way to the decision does not
+/// come on top of the delay. Only a way of ordinary length is counted: after an outage, and where clocks differ, the scheduler's clock
+/// decides, and all that differing clocks can do is to hasten a retry by that little.
+pub(crate) fn begins(written: Option<Timestamp>, now: Timestamp) -> Timestamp {
+    let earliest = Timestamp::from_millis(now.as_millis() - i64::try_from(HELD.as_millis()).unwrap_or(0));
+    written.filter(|written| *written <= now).unwrap_or(now).max(earliest.unwrap_or(now))
+}
+
+/// Decides over a failure whose delay counts from `begin`.
+pub(crate) fn decide(failed: &Failed, facts: Facts, begin: Timestamp, now: Timestamp) -> Decision {
     let delivery = &failed.echo.delivery;
     if failed.echo.is_replay {
         return Decision::Ignore(Ignored::Replay);
@@ -99,14 +108,14 @@ pub(crate) fn decide(failed: &Failed, facts: Facts, now: Timestamp) -> Decision 
         // What cannot be understood leaves it to the lifecycle.
         Wish::None | Wish::Never | Wish::Unreadable(_) => delivery.delay_before_next(),
     };
-    let due = delay::due_after(now, delay);
+    let due = delay::due_after(begin, delay);
     if due >= delivery.deadline {
         let (deadline, failure) = (delivery.deadline, of(&failed.failure));
         return expired(format_args!(
             "the next attempt would be due at {due}, not before the deadline {deadline}: {failure}"
         ));
     }
-    if due == now { Decision::RetryNow } else { Decision::Retry { due } }
+    if due <= now { Decision::RetryNow } else { Decision::Retry { due } }
 }
 
 /// The refusal of an attempt that its own round does not have. Nothing of ours makes one, so nothing may come of it.
@@ -145,7 +154,7 @@ mod tests {
     fn decided(change: impl FnOnce(&mut Failed), now: Timestamp) -> Decision {
         let mut failed = failed();
         change(&mut failed);
-        decide(&failed, FACTS, now)
+        decide(&failed, FACTS, now, now)
     }
 
     fn reason(decision: &Decision) -> Option<Reason> {
@@ -197,6 +206,25 @@ mod tests {
     }
 
     #[test]
+    fn the_way_to_the_decision_is_part_of_the_delay_and_no_clock_but_ours_counts_for_more() {
+        let due = |written| {
+            let begin = begins(written, at(10_000));
+            match decide(&failed(), FACTS, begin, at(10_000)) {
+                Decision::Retry { due } => due.as_millis() - 60_000,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(due(Some(at(9_980))), 9_980, "20 ms on its way");
+        assert_eq!(due(Some(at(9_000))), 9_950, "an outage, or a clock that is off");
+        assert_eq!(due(Some(at(11_000))), 10_000, "a broker's clock ahead of ours");
+        assert_eq!(due(None), 10_000);
+        assert_eq!(begins(Some(at(0)), at(20)), at(20), "at the beginning of time");
+        assert_eq!(decided(|failed| failed.wish = Wish::After(Duration::ZERO), at(0)), Decision::RetryNow);
+        let at_once = Failed { wish: Wish::After(Duration::ZERO), ..failed() };
+        assert_eq!(decide(&at_once, FACTS, at(9_980), at(10_000)), Decision::RetryNow);
+    }
+
+    #[test]
     fn wishes_are_granted_within_bounds() {
         let wish = |wish| decided(|failed| failed.wish = wish, at(0));
         assert_eq!(wish(Wish::After(Duration::from_millis(2500))), Decision::Retry { due: at(2500) });
@@ -235,12 +263,12 @@ mod tests {
     fn what_is_not_to_be_decided_is_ignored() {
         let facts = |is_decided, is_cancelled| Facts { is_decided, is_cancelled, ..FACTS };
         let mut failed = failed();
-        assert_eq!(decide(&failed, facts(true, true), at(0)), Decision::Ignore(Ignored::Repeat));
-        assert_eq!(decide(&failed, facts(false, true), at(0)), Decision::Ignore(Ignored::Cancelled));
+        assert_eq!(decide(&failed, facts(true, true), at(0), at(0)), Decision::Ignore(Ignored::Repeat));
+        assert_eq!(decide(&failed, facts(false, true), at(0), at(0)), Decision::Ignore(Ignored::Cancelled));
         failed.echo.delivery.answers = Answers::None;
-        assert_eq!(decide(&failed, FACTS, at(0)), Decision::Ignore(Ignored::NoAnswers));
+        assert_eq!(decide(&failed, FACTS, at(0), at(0)), Decision::Ignore(Ignored::NoAnswers));
         failed.echo.is_replay = true;
-        assert_eq!(decide(&failed, FACTS, at(0)), Decision::Ignore(Ignored::Replay));
+        assert_eq!(decide(&failed, FACTS, at(0), at(0)), Decision::Ignore(Ignored::Replay));
     }
 
     fn wishes() -> impl Strategy<Value = Wish> {
@@ -278,7 +306,7 @@ mod tests {
         fn nothing_overflows_into_now(failed in failures(), now in 0i64..253_402_300_799_999) {
             let now = Timestamp::from_millis(now).unwrap();
             let delivery = &failed.echo.delivery;
-            match decide(&failed, FACTS, now) {
+            match decide(&failed, FACTS, now, now) {
                 Decision::RetryNow => {
                     let is_wished = failed.wish == Wish::After(Duration::ZERO);
                     prop_assert!(is_wished || delivery.delay.duration().is_zero(), "{:?}", failed);
@@ -307,7 +335,7 @@ mod tests {
             (delivery.backoff, delivery.deadline) = (backoff, Timestamp::MAX);
             let (mut now, mut attempts) = (at(0), 1);
             let end = loop {
-                match decide(&failed, FACTS, now) {
+                match decide(&failed, FACTS, now, now) {
                     Decision::Retry { due } => {
                         prop_assert!(due > now);
                         now = due;

@@ -15,7 +15,7 @@ use wal_runtime::config::Kafka;
 use wal_runtime::reading::{self, Span, Unread};
 
 use crate::config::Config;
-use crate::decide::{Decision, Facts, decide};
+use crate::decide::{Decision, Facts, begins, decide};
 use crate::memory::{Fingerprint, Memory, Overflowed};
 use crate::outputs::cut_headers;
 use crate::tally::Tally;
@@ -74,6 +74,16 @@ enum Case<'a> {
     Decide(&'a InRecord, Box<Failed>, Decision),
 }
 
+impl Case<'_> {
+    /// When something is due that waits; what does not wait comes first.
+    fn due(&self) -> Option<Timestamp> {
+        match self {
+            Case::Decide(_, _, Decision::Retry { due }) => Some(*due),
+            Case::Refuse(..) | Case::Move(..) | Case::Decide(..) => None,
+        }
+    }
+}
+
 impl<B: Brokers, P: Past> Handler for Failures<B, P> {
     async fn handle(&self, batch: &Batch) -> Result<Vec<OutRecord>, CannotGoOn> {
         self.tools.cancels.caught_up().await;
@@ -81,7 +91,9 @@ impl<B: Brokers, P: Past> Handler for Failures<B, P> {
         self.recall(batch, partitions).await;
         let mut tally = Tally::default();
         let now = self.tools.clock.now();
-        let (cases, decided) = self.cases(batch, partitions, now, &mut tally);
+        let (mut cases, decided) = self.cases(batch, partitions, now, &mut tally);
+        // The head of a delay topic holds up whatever is due before it.
+        cases.sort_by_key(Case::due);
         let shapes = self.shapes(&cases).await;
         let press = self.tools.press(&self.group, &shapes, now);
         let mut outputs = Vec::with_capacity(2 * cases.len());
@@ -193,6 +205,10 @@ impl<B: Brokers, P: Past> Failures<B, P> {
         for record in batch.records.iter().filter(|record| seen.insert(record.partition)) {
             let (partition, time) = (record.partition, record.time.unwrap_or(Timestamp::EPOCH));
             let Some(place) = batch.places.get(&(record.topic.clone(), partition)) else { continue };
+            if place.next == 0 {
+                // Nothing was ever decided there.
+                state.memory.begin(partition, place.assignment);
+            }
             if state.memory.is_complete(partition, place.assignment) {
                 state.memory.pass(partition, time);
             } else {
@@ -235,7 +251,7 @@ impl<B: Brokers, P: Past> Failures<B, P> {
                 is_decided: state.memory.is_decided(record.partition, attempt) || in_batch.contains(&attempt),
                 is_cancelled: self.tools.cancels.covers(&delivery.log_id, delivery.round),
             };
-            let decision = decide(&failed, facts, now);
+            let decision = decide(&failed, facts, begins(record.time, now), now);
             debug!(record = %record.coordinates(), log_id = %delivery.log_id, attempt = delivery.attempt, ?decision, "decided");
             if matches!(decision, Decision::Retry { .. } | Decision::RetryNow | Decision::Dead { .. }) {
                 in_batch.insert(attempt);
@@ -262,6 +278,7 @@ impl<B: Brokers, P: Past> Failures<B, P> {
     async fn shapes(&self, cases: &[Case<'_>]) -> Shapes {
         let mut targets = HashSet::new();
         let mut dead_letters = HashSet::new();
+        let mut soon = HashSet::new();
         for case in cases {
             match case {
                 Case::Decide(_, failed, Decision::RetryNow) => {
@@ -274,8 +291,15 @@ impl<B: Brokers, P: Past> Failures<B, P> {
                 Case::Refuse(..) | Case::Decide(_, _, Decision::Refuse(_)) => {
                     dead_letters.insert(self.tools.topics.dead_requests());
                 }
-                Case::Move(..) | Case::Decide(_, _, Decision::Retry { .. } | Decision::Ignore(_)) => {}
+                // A short delay may be over before the brokers have answered.
+                Case::Decide(_, failed, Decision::Retry { .. }) => {
+                    soon.insert(failed.echo.delivery.target.clone());
+                }
+                Case::Move(..) | Case::Decide(_, _, Decision::Ignore(_)) => {}
             }
+        }
+        if !soon.is_empty() {
+            self.tools.brokers.foresee(&soon.into_iter().collect::<Vec<_>>());
         }
         let mut shapes = self.tools.targets(targets).await;
         shapes.extend(self.tools.dead_letters(dead_letters).await);

@@ -19,6 +19,7 @@
 //! with `tools` they share; `tally` and `overdue` count.
 
 mod cancels;
+mod clearing;
 mod config;
 mod decide;
 mod due;

@@ -11,6 +11,7 @@ use wal_model::{Clock, Code, InRecord, OutRecord, Priority, Refusal, Timestamp, 
 use wal_runtime::batch_loop::{Batch, CannotGoOn, Gate, Handler, Look};
 use wal_runtime::brokers::{self, Brokers, Shapes};
 
+use crate::clearing::Clearing;
 use crate::due;
 use crate::overdue::Overdue;
 use crate::tally::Tally;
@@ -19,7 +20,7 @@ use crate::tools::Tools;
 /// How far the clocks of two schedulers may be apart for a head to be believed. Nothing but the clock of its own parker says when a hop
 /// began; whoever could write that it begins next year would hold up everything behind it.
 const SKEW: Duration = Duration::from_secs(10);
-/// Targets of what is due this soon are asked for too: it may be due by the time they have answered.
+/// Targets of what is due this soon are asked for: the brokers may take a while to answer, and what is due must not wait for them.
 const SOON: Duration = Duration::from_secs(1);
 
 /// When what cannot be believed counts as due: before all that was ever due.
@@ -30,6 +31,8 @@ pub(crate) struct DelayGate {
     pub clock: Arc<dyn Clock>,
     pub topics: Topics,
     pub overdue: Arc<Overdue>,
+    /// Has somebody ask about a target that will be published to soon.
+    pub foresee: Box<dyn Fn(&Topic) + Send + Sync>,
 }
 
 impl Gate for DelayGate {
@@ -37,9 +40,22 @@ impl Gate for DelayGate {
         let look = look(head, &self.topics, self.clock.now());
         match look {
             Look::Pass { due, .. } if due != STRANGE => self.overdue.passed(head, due),
-            Look::Pass { .. } | Look::Rest(_) => {}
+            // Looked at once more before it is over.
+            Look::Rest(rest) if rest > SOON => return Look::Rest(rest - SOON),
+            Look::Rest(_) => self.foresee(head),
+            Look::Pass { .. } => {}
         }
         look
+    }
+}
+
+impl DelayGate {
+    /// Nothing comes of it but a question, so nothing is proven first.
+    fn foresee(&self, head: &InRecord) {
+        let target = record::last_str(&head.headers, wire::CE_WALTARGET);
+        if let Some(target) = target.and_then(|target| Topic::parse(target).ok()) {
+            (self.foresee)(&target);
+        }
     }
 }
 
@@ -67,6 +83,8 @@ pub(crate) struct Releases<B> {
     pub tools: Arc<Tools<B>>,
     pub group: String,
     pub overdue: Arc<Overdue>,
+    /// What deletes behind the work; none where nothing is to be deleted.
+    pub clearing: Option<Clearing>,
     pub pending: Mutex<Pending>,
 }
 
@@ -94,9 +112,12 @@ impl<B: Brokers> Handler for Releases<B> {
         Ok(outputs)
     }
 
-    /// Publishes nothing: it is the moment to forget what moved away.
+    /// Publishes nothing: it is the moment to forget what moved away and to delete what was released.
     async fn tick(&self, batch: &Batch) -> Result<Vec<OutRecord>, CannotGoOn> {
         self.overdue.keep(|partition| batch.places.contains_key(partition));
+        if let Some(clearing) = &self.clearing {
+            clearing.tick(&batch.places);
+        }
         Ok(Vec::new())
     }
 

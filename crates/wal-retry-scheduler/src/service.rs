@@ -4,12 +4,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tracing::info;
 use wal_model::delay::Waits;
 use wal_model::seal::Keyring;
 use wal_model::{Clock, SystemClock, Topic};
 use wal_runtime::batch_loop::{self, Limits, Observer, Options, Reads};
-use wal_runtime::brokers::Cluster;
+use wal_runtime::brokers::{Brokers as _, Cluster};
 use wal_runtime::config::{Kafka, Seal, Settings, TopicSettings};
 use wal_runtime::directory::Directory;
 use wal_runtime::kafka;
@@ -19,6 +20,7 @@ use wal_runtime::shutdown::Shutdown;
 use wal_runtime::topics::Leniency;
 
 use crate::cancels::Cancels;
+use crate::clearing::Clearing;
 use crate::config::Config;
 use crate::failures::{Failures, Log, State};
 use crate::overdue::Overdue;
@@ -91,6 +93,8 @@ impl Service {
         let waits = self.check(&group, &delays).await?;
         let overdue = Arc::<Overdue>::default();
         let tools = Arc::new(self.tools(waits, &overdue)?);
+        // The first question takes a connection, and would keep the first failures waiting.
+        tools.brokers.foresee(&[self.kafka.topics.failures(), self.kafka.topics.dead_requests()]);
         let failures = Failures {
             past: Log(self.kafka.clone()),
             group: group.clone(),
@@ -101,9 +105,15 @@ impl Service {
             clock: Arc::clone(&tools.clock),
             topics: self.kafka.topics.clone(),
             overdue: Arc::clone(&overdue),
+            foresee: foresee(&tools),
         };
-        let releases =
-            Releases { tools: Arc::clone(&tools), group: delays.clone(), overdue, pending: Mutex::default() };
+        let releases = Releases {
+            tools: Arc::clone(&tools),
+            group: delays.clone(),
+            overdue,
+            clearing: self.clearing(&tools.brokers),
+            pending: Mutex::default(),
+        };
 
         let stop = Shutdown::new();
         let (of_failures, of_delays) = (self.options_of_failures(group), self.options_of_delays(delays, gate));
@@ -165,6 +175,13 @@ impl Service {
         })
     }
 
+    /// The embedded broker deletes nothing on demand.
+    fn clearing(&self, brokers: &Cluster) -> Option<Clearing> {
+        let every = self.config.delete_released_every;
+        let is_wanted = !every.is_zero() && self.leniency == Leniency::None;
+        is_wanted.then(|| Clearing::new(every, brokers.directory.clone()))
+    }
+
     fn options_of_failures(&self, group: String) -> Options {
         let reads = Reads::Lanes(vec![(self.kafka.topics.failures(), 100)]);
         self.options(group, "retry-scheduler", reads, self.config.batch_wait)
@@ -202,6 +219,15 @@ fn tell_of(overdue: &Arc<Overdue>, metrics: &Metrics) {
         count.set(i64::try_from(due).unwrap_or(i64::MAX));
         oldest.set(age.as_secs_f64());
     });
+}
+
+/// The gate stands on a thread that no runtime knows.
+fn foresee(tools: &Arc<Tools<Cluster>>) -> Box<dyn Fn(&Topic) + Send + Sync> {
+    let (runtime, brokers) = (Handle::current(), tools.brokers.clone());
+    Box::new(move |target| {
+        let _guard = runtime.enter();
+        brokers.foresee(std::slice::from_ref(target));
+    })
 }
 
 /// Runs one of the two, and stops the other when it ends.

@@ -82,12 +82,18 @@ impl<B: Brokers + Clone, P: Past + Clone> Hands<B, P> {
 
     /// The hand on the delay topics.
     pub fn releases(&self, group: &str) -> impl Handler + use<B, P> {
-        Releases { tools: self.tools(), group: group.to_owned(), overdue: Arc::default(), pending: Mutex::default() }
+        Releases {
+            tools: self.tools(),
+            group: group.to_owned(),
+            overdue: Arc::default(),
+            clearing: None,
+            pending: Mutex::default(),
+        }
     }
 
     /// What lets heads of delay topics pass.
     pub fn gate(&self) -> Arc<dyn Gate> {
         let (clock, topics) = (Arc::clone(&self.clock), self.topics.clone());
-        Arc::new(DelayGate { clock, topics, overdue: Arc::default() })
+        Arc::new(DelayGate { clock, topics, overdue: Arc::default(), foresee: Box::new(|_| ()) })
     }
 }

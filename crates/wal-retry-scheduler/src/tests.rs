@@ -46,6 +46,8 @@ impl Brokers for Answering {
         topics.into_iter().map(|topic| (topic.clone(), answer(&topic))).collect()
     }
 
+    fn foresee(&self, _: &[Topic]) {}
+
     async fn create(&self, topic: &Topic) -> Result<(), String> {
         Err(format!("nobody creates {topic}"))
     }
@@ -115,6 +117,7 @@ fn bench() -> Bench {
         tools: Arc::clone(&tools),
         group: "wal.delays".to_owned(),
         overdue: Arc::clone(&overdue),
+        clearing: None,
         pending: Mutex::default(),
     };
     Bench { failures, releases, tools, written, clock, metrics, overdue }

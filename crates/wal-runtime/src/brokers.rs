@@ -39,6 +39,8 @@ pub type Shapes = HashMap<Topic, Found>;
 pub trait Brokers: Send + Sync + 'static {
     /// One answer per topic.
     fn shapes(&self, topics: Vec<Topic>) -> impl Future<Output = Shapes> + Send;
+    /// These topics will be asked about soon. Waits for nothing. Called within a runtime.
+    fn foresee(&self, topics: &[Topic]);
     /// Creates a topic; what came of it is for [`Brokers::shapes`] to say.
     fn create(&self, topic: &Topic) -> impl Future<Output = Result<(), String>> + Send;
     /// What was answered before may not be true any more.
@@ -48,6 +50,10 @@ pub trait Brokers: Send + Sync + 'static {
 impl<B: Brokers> Brokers for Arc<B> {
     fn shapes(&self, topics: Vec<Topic>) -> impl Future<Output = Shapes> + Send {
         (**self).shapes(topics)
+    }
+
+    fn foresee(&self, topics: &[Topic]) {
+        (**self).foresee(topics);
     }
 
     fn create(&self, topic: &Topic) -> impl Future<Output = Result<(), String>> + Send {
@@ -115,6 +121,10 @@ impl Brokers for Cluster {
         };
         let answers = self.directory.look_up(&topics).await;
         answers.into_iter().map(|(topic, presence)| (topic, found(presence))).collect()
+    }
+
+    fn foresee(&self, topics: &[Topic]) {
+        self.directory.foresee(topics);
     }
 
     async fn create(&self, topic: &Topic) -> Result<(), String> {

@@ -107,6 +107,11 @@ impl Directory {
         answers
     }
 
+    /// Begins to ask about topics that are not remembered, or not for much longer, and waits for nothing. Called within a runtime.
+    pub fn foresee(&self, topics: &[Topic]) {
+        self.settle(&mut topics.to_vec(), &mut HashMap::new(), Instant::now());
+    }
+
     /// Asks the brokers about a topic now, whatever is remembered.
     pub async fn refresh(&self, topic: &Topic) -> Presence {
         // A question that began before this call may bring an answer from before whatever made the caller ask.
@@ -141,6 +146,11 @@ impl Directory {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         Ok(())
+    }
+
+    /// Deletes the records before these offsets.
+    pub async fn delete_before(&self, places: &[((Topic, i32), i64)]) -> Result<(), String> {
+        self.shared.admin.delete_before(places).await
     }
 
     /// The cluster's own id, waiting for the brokers up to `limit`.

@@ -33,6 +33,9 @@ const POLL_INTERVAL: Duration = Duration::from_secs(60);
 const PROPAGATION: Duration = Duration::from_secs(5);
 /// How soon clients notice new partitions; 5 minutes by default.
 const METADATA_AGE: Duration = Duration::from_secs(30);
+/// How long a producer of transactions waits before it asks again, in milliseconds, growing to a second: the coordinator answers "not yet"
+/// for some milliseconds after each commit, and librdkafka's default of 100 ms would be the lateness of everything that comes then.
+const RETRY_BACKOFF: u32 = 1;
 /// The longest wait between tries to connect; 10 s by default, which is what a restarted broker would cost.
 const RECONNECT_MAX: Duration = Duration::from_secs(2);
 
@@ -146,6 +149,7 @@ pub fn producer(kafka: &Kafka) -> ClientConfig {
 /// A producer of transactions.
 pub fn transactional(kafka: &Kafka, transactional_id: &str) -> ClientConfig {
     let mut config = producer(kafka);
+    recommend(&mut config, kafka, &["retry.backoff.ms"], RETRY_BACKOFF);
     config.set("transactional.id", transactional_id).set("transaction.timeout.ms", millis(kafka.transaction_timeout));
     config
 }

@@ -82,7 +82,10 @@ pub async fn read_back(
     let (config, topic, spans) = (kafka::reader(kafka), topic.clone(), spans.to_vec());
     let reading = tokio::task::spawn_blocking(move || {
         let consumer: BaseConsumer<Context> = config.create_with_context(Context).map_err(Unread::Client)?;
-        Reading { consumer, topic, chunks: sender }.run(spans)
+        let reading = Reading { consumer, topic, chunks: sender };
+        let result = reading.run(spans);
+        discard(reading.consumer);
+        result
     });
     while let Some(chunk) = chunks.recv().await {
         let chunk: Vec<InRecord> = chunk;
@@ -94,6 +97,12 @@ pub async fn read_back(
     }
 }
 
+/// Closing a client can take a while; nobody waits for it.
+fn discard(consumer: BaseConsumer<Context>) {
+    // Without a thread it is closed here.
+    let _ = std::thread::Builder::new().name("reader-close".into()).spawn(move || drop(consumer));
+}
+
 /// The reading thread's own.
 struct Reading {
     consumer: BaseConsumer<Context>,
@@ -102,7 +111,7 @@ struct Reading {
 }
 
 impl Reading {
-    fn run(self, spans: Vec<Span>) -> Result<(), Unread> {
+    fn run(&self, spans: Vec<Span>) -> Result<(), Unread> {
         let mut unread = self.unread(spans)?;
         let mut places = TopicPartitionList::new();
         for (partition, (start, _)) in &unread {

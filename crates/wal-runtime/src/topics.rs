@@ -3,6 +3,7 @@
 mod cluster;
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use rdkafka::error::KafkaError;
@@ -22,6 +23,10 @@ const RETENTION: &str = "retention.ms";
 const MIN_INSYNC: &str = "min.insync.replicas";
 const MAX_BYTES: &str = "max.message.bytes";
 const TIMESTAMPS: &str = "message.timestamp.type";
+const SEGMENT: &str = "segment.bytes";
+/// What is deleted is freed by whole segments, of which a partition always keeps the last: Kafka's default of 1 GiB, times partitions
+/// and waits, would be far more than ever waits.
+const DELAY_SEGMENT: u32 = 64 * 1024 * 1024;
 /// What stands for the value of a setting that the brokers do not tell.
 const NOT_TOLD: &str = "(not told)";
 /// What topics take that carry no payload of requests: Kafka's default, set so that the brokers' own default does not matter.
@@ -48,6 +53,17 @@ pub struct Wanted {
     pub needs: Needs,
     /// How services do without it; `None` is that they do not.
     pub instead: Option<&'static str>,
+    /// How long everything in it waits, in a delay topic.
+    pub wait: Option<Wait>,
+}
+
+impl Wanted {
+    /// The bytes that a delay topic holds, all copies together, for each record of `size` bytes that comes in a second: a wait's worth.
+    pub fn bytes_waiting(&self, size: u64) -> Option<u64> {
+        let wait = self.wait?.duration().as_millis();
+        let bytes = wait * u128::from(size) * u128::from(self.replication.unsigned_abs()) / 1000;
+        Some(u64::try_from(bytes).unwrap_or(u64::MAX))
+    }
 }
 
 /// What a service cannot work without, beside existence and room.
@@ -129,8 +145,13 @@ pub fn wanted(kafka: &Kafka, settings: &TopicSettings) -> Vec<Wanted> {
     let topics = &kafka.topics;
     let largest = settings.max_message_bytes as usize;
     let dead_bytes = largest + ROOM;
-    let plain = |topic, purpose, retention| Spec { topic, purpose, retention, ..Spec::default_of(settings) };
-    let ingress = |priority, purpose| Spec {
+    let plain = |topic, purpose: &str, retention| Spec {
+        topic,
+        purpose: purpose.to_owned(),
+        retention,
+        ..Spec::default_of(settings)
+    };
+    let ingress = |priority, purpose: &str| Spec {
         largest,
         needs: Needs::AppendTime("the time of a request would be whatever its client says"),
         group: Some("writer"),
@@ -170,11 +191,16 @@ pub fn wanted(kafka: &Kafka, settings: &TopicSettings) -> Vec<Wanted> {
 
 /// A delay topic for each coin and for each wait of the policy.
 fn delay_specs<'a>(topics: &'a Topics, settings: &'a TopicSettings) -> impl Iterator<Item = Spec> + 'a {
-    let own: BTreeSet<Wait> = settings.waits.clone();
-    let waits: BTreeSet<Wait> = coins().chain(own.iter().copied()).collect();
+    let is_coin = |wait| coins().any(|coin| coin == wait);
+    let waits: BTreeSet<Wait> = coins().chain(settings.waits.keys().copied()).collect();
     waits.into_iter().map(move |wait| Spec {
         topic: topics.delay(wait),
-        purpose: if own.contains(&wait) { "a wait of the policy" } else { "a coin that other waits are paid with" },
+        purpose: match settings.waits.get(&wait) {
+            Some(retries) if is_coin(wait) => format!("{}; a coin", before(retries)),
+            Some(retries) => before(retries),
+            None => "a coin: other waits are paid with it".to_owned(),
+        },
+        wait: Some(wait),
         retention: settings.delay_retention,
         largest: settings.max_message_bytes as usize,
         needed: settings.max_message_bytes as usize,
@@ -182,14 +208,22 @@ fn delay_specs<'a>(topics: &'a Topics, settings: &'a TopicSettings) -> impl Iter
         needs: Needs::Retention(settings.delay_retention),
         group: Some("delays"),
         // A wait that came with a change of the policy; coins always are there.
-        instead: coins().all(|coin| coin != wait).then_some("until then what waits so long is paid in coins"),
+        instead: (!is_coin(wait)).then_some("until then what waits so long is paid in coins"),
     })
+}
+
+/// The retries of the policy that something waits for.
+fn before(retries: &RangeInclusive<u32>) -> String {
+    match (retries.start(), retries.end()) {
+        (first, last) if first == last => format!("the wait before retry {first} of the policy"),
+        (first, last) => format!("the wait before retries {first} to {last} of the policy"),
+    }
 }
 
 /// What makes one topic differ from another.
 struct Spec {
     topic: Topic,
-    purpose: &'static str,
+    purpose: String,
     retention: Duration,
     largest: usize,
     needed: usize,
@@ -197,13 +231,14 @@ struct Spec {
     needs: Needs,
     group: Option<&'static str>,
     instead: Option<&'static str>,
+    wait: Option<Wait>,
 }
 
 impl Spec {
     fn default_of(settings: &TopicSettings) -> Spec {
         Spec {
             topic: Topic::parse("unnamed").expect("a legal name"),
-            purpose: "",
+            purpose: String::new(),
             retention: Duration::ZERO,
             largest: PLAIN_MAX_BYTES,
             needed: BATCH_SIZE,
@@ -211,11 +246,12 @@ impl Spec {
             needs: Needs::Nothing,
             group: None,
             instead: None,
+            wait: None,
         }
     }
 
     fn wanted(self, kafka: &Kafka, settings: &TopicSettings) -> Wanted {
-        let Spec { topic, purpose, retention, largest, needed, partitions, needs, group, instead } = self;
+        let Spec { topic, purpose, retention, largest, needed, partitions, needs, group, instead, wait } = self;
         let cleanup = match needs {
             Needs::Compaction => vec![(CLEANUP, "compact".to_owned())],
             Needs::Nothing | Needs::Retention(_) | Needs::AppendTime(_) => {
@@ -225,6 +261,9 @@ impl Spec {
         let mut configs = cleanup;
         configs.push((MIN_INSYNC, settings.min_insync_replicas.to_string()));
         configs.push((MAX_BYTES, largest.to_string()));
+        if wait.is_some() {
+            configs.push((SEGMENT, DELAY_SEGMENT.to_string()));
+        }
         if let Needs::AppendTime(_) = needs {
             // The record's time is half of an identity, or the age of a decision: clients' clocks must decide nothing.
             configs.push((TIMESTAMPS, "LogAppendTime".to_owned()));
@@ -233,7 +272,7 @@ impl Spec {
         let is_requests = group == Some("writer");
         Wanted {
             topic,
-            purpose: purpose.to_owned(),
+            purpose,
             partitions,
             replication: settings.replication,
             configs,
@@ -241,6 +280,7 @@ impl Spec {
             needed_bytes: if is_requests { 0 } else { needed },
             needs,
             instead,
+            wait,
         }
     }
 }
@@ -431,7 +471,10 @@ mod tests {
         let delays: Vec<Wanted> =
             all().into_iter().filter(|wanted| wanted.topic.as_str().contains(".delay.")).collect();
         assert_eq!(delays.len(), 21 + 3);
-        assert_eq!(one("wal.delay.4m").purpose, "a wait of the policy");
+        assert_eq!(one("wal.delay.4m").purpose, "the wait before retry 3 of the policy");
+        // A minute of records of 2,000 bytes in three copies.
+        assert_eq!(one("wal.delay.60s").bytes_waiting(2000), Some(60 * 2000 * 3));
+        assert_eq!(one("wal.acks").bytes_waiting(2000), None);
         assert_eq!(one("wal.delay.4m").partitions, 4);
         assert!(delays.iter().all(|wanted| wanted.group.as_deref() == Some("wal.delays")));
     }

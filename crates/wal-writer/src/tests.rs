@@ -43,6 +43,8 @@ impl Brokers for Answering {
         topics.into_iter().map(|topic| (topic.clone(), answer(&topic))).collect()
     }
 
+    fn foresee(&self, _: &[Topic]) {}
+
     async fn create(&self, topic: &Topic) -> Result<(), String> {
         self.0.lock().unwrap().insert(topic.to_string(), KNOWN);
         Ok(())

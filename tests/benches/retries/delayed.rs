@@ -1,23 +1,51 @@
 //! How late a retry is: failures as they come, delays of every length, and a scheduler that dies.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use wal_tests::{Kafka, Process};
+use wal_model::delivery::Delivery;
+use wal_model::{OutRecord, Topic};
+use wal_tests::{Kafka, Process, clients, unique};
 
-use crate::lateness::{Arrivals, Lateness, now};
-use crate::stage::Stage;
+use crate::lateness::{Arrivals, Due, Lateness, name_of, now};
+use crate::rates::mirroring;
+use crate::stage::{PARTITIONS, Ready, Stage};
 
 /// Failures a second, as in what was measured elsewhere.
 const RATE: usize = 1000;
 const DELAY: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// What every record through this Kafka has at least: the same records at the same rate through a bare loop that copies each batch in a
+/// transaction as it comes.
+fn floor(stage: &Stage, count: usize) -> Result<Lateness> {
+    let (from, to) = (unique("steady"), unique("steady-mirrored"));
+    for topic in [&from, &to] {
+        clients::create_topic(&stage.bootstrap, topic, PARTITIONS, &[]);
+    }
+    let arrivals = Arrivals::of(&stage.bootstrap, &to, count)?;
+    let (ready, is_ready) = std::sync::mpsc::channel();
+    let mirror = mirroring(stage, Topic::parse(&from)?, &to, Duration::ZERO, Arc::new(Ready(ready)))?;
+    is_ready.recv_timeout(PATIENCE).context("the mirror got no partitions")?;
+    let record = |delivery: &Delivery| OutRecord {
+        topic: Topic::parse(&from).expect("a legal name"),
+        ..stage.failure(delivery)
+    };
+    let (sent, _) = steadily(stage, count, |_| Duration::ZERO, record, |_| ())?;
+    let lateness = Lateness::of(&arrivals.wait(PATIENCE), &sent);
+    mirror.stop()?;
+    Ok(lateness)
+}
+
 /// Failures at a steady rate, each of which comes back after the delay; beside so many others that are parked.
 pub fn failures(broker: &Kafka, count: usize, rounds: usize, parked: usize) -> Result<()> {
+    let mut ratios = Vec::new();
     for round in 1..=rounds {
         let stage = Stage::set(broker)?;
+        let floor = floor(&stage, count)?;
+        floor.tell(&format!("a: floor, {count} at {RATE}/s copied as they come, round {round}"));
         park(&stage, parked)?;
         let scheduler = stage.scheduler()?;
         let arrivals = Arrivals::of(&stage.bootstrap, stage.target.as_str(), count)?;
@@ -26,8 +54,12 @@ pub fn failures(broker: &Kafka, count: usize, rounds: usize, parked: usize) -> R
         let beside = if parked == 0 { String::new() } else { format!(" beside {parked} parked") };
         let rate = per_second(count, took);
         lateness.tell(&format!("a: {count} failures at {rate:.0}/s, 5 s{beside}, round {round}"));
+        ratios.push(lateness.at(0.99) / floor.at(0.99));
         scheduler.stop()?;
     }
+    ratios.sort_by(f64::total_cmp);
+    let (least, median, most) = (ratios[0], ratios[ratios.len() / 2], ratios[ratios.len() - 1]);
+    println!("a: p99 is {median:.2} times the floor's ({least:.2} to {most:.2})");
     Ok(())
 }
 
@@ -40,13 +72,13 @@ pub fn mixed(broker: &Kafka, count: usize, rounds: usize) -> Result<()> {
         let arrivals = Arrivals::of(&stage.bootstrap, stage.target.as_str(), count)?;
         // Over ten seconds, so that every class meets the others in every state.
         let delay = |number: usize| DELAYS[number * 7919 % DELAYS.len()];
-        let mut classes: HashMap<Duration, HashMap<String, f64>> = HashMap::new();
+        let mut classes: HashMap<Duration, Due> = HashMap::new();
         let pause = Duration::from_secs(10) / u32::try_from(count)?;
         for number in 0..count {
             let delay = delay(number);
             let delivery = stage.delivery("bench", number, delay)?;
             let record = stage.failure(&delivery);
-            classes.entry(delay).or_default().insert(delivery.log_id.to_string(), now() + millis(delay));
+            classes.entry(delay).or_default().insert(name_of(&delivery.payload).to_vec(), now() + millis(delay));
             stage.send(&record)?;
             std::thread::sleep(pause);
         }
@@ -99,18 +131,29 @@ fn fail(
     stage: &Stage,
     count: usize,
     delay: impl Fn(usize) -> Duration,
+    before: impl FnMut(usize),
+) -> Result<(Due, Duration)> {
+    steadily(stage, count, delay, |delivery| stage.failure(delivery), before)
+}
+
+/// Sends what is made of deliveries at the steady rate; tells when each is due, and how long sending took.
+fn steadily(
+    stage: &Stage,
+    count: usize,
+    delay: impl Fn(usize) -> Duration,
+    record: impl Fn(&Delivery) -> OutRecord,
     mut before: impl FnMut(usize),
-) -> Result<(HashMap<String, f64>, Duration)> {
+) -> Result<(Due, Duration)> {
     let mut due = HashMap::with_capacity(count);
     let started = Instant::now();
     for number in 0..count {
         before(number);
         let delay = delay(number);
         let delivery = stage.delivery("bench", number, delay)?;
-        let record = stage.failure(&delivery);
+        let record = record(&delivery);
         let at = started + Duration::from_secs(1) * u32::try_from(number)? / u32::try_from(RATE)?;
         std::thread::sleep(at.saturating_duration_since(Instant::now()));
-        due.insert(delivery.log_id.to_string(), now() + millis(delay));
+        due.insert(name_of(&delivery.payload).to_vec(), now() + millis(delay));
         stage.send(&record)?;
     }
     let took = started.elapsed();

@@ -12,7 +12,7 @@ use wal_runtime::batch_loop::{self, Limits, Observer, Options, Reads};
 use wal_runtime::kafka;
 use wal_tests::{Kafka, clients, unique};
 
-use crate::lateness::{Arrival, Arrivals, Lateness, now};
+use crate::lateness::{Arrival, Arrivals, Due, Lateness, name_of, now};
 use crate::mirror::Mirror;
 use crate::stage::{PARTITIONS, Running, Stage};
 
@@ -79,7 +79,7 @@ pub fn storm(broker: &Kafka, count: usize, rounds: usize) -> Result<()> {
                 let record = stage.failure(&delivery);
                 let at = started + Duration::from_secs(1) * u32::try_from(number)? / 1000;
                 std::thread::sleep(at.saturating_duration_since(Instant::now()));
-                due.insert(delivery.log_id.to_string(), now() + 1000.0);
+                due.insert(name_of(&delivery.payload).to_vec(), now() + 1000.0);
                 stage.send(&record)?;
                 for more in 0..if is_stormy { 5 } else { 0 } {
                     let delivery = stage.delivery("storm", number * 5 + more, Duration::from_secs(2))?;
@@ -104,12 +104,12 @@ pub fn storm(broker: &Kafka, count: usize, rounds: usize) -> Result<()> {
 }
 
 /// Parks records, each due at its time.
-fn put_in(stage: &Stage, count: usize, due: impl Fn(usize) -> f64) -> Result<HashMap<String, f64>> {
+fn put_in(stage: &Stage, count: usize, due: impl Fn(usize) -> f64) -> Result<Due> {
     let mut all = HashMap::with_capacity(count);
     for number in 0..count {
         let delivery = stage.delivery("bench", number, Duration::from_secs(20))?;
         let at = due(number).floor();
-        all.insert(delivery.log_id.to_string(), at);
+        all.insert(name_of(&delivery.payload).to_vec(), at);
         stage.send(&stage.parked(delivery, at, WAIT)?)?;
     }
     stage.flush()?;
@@ -121,31 +121,36 @@ fn mirror(stage: &Stage, count: usize) -> Result<f64> {
     let to = unique("mirrored");
     clients::create_topic(&stage.bootstrap, &to, PARTITIONS, &[]);
     let from = stage.topics.delay(WAIT.parse()?);
+    let arrivals = Arrivals::of(&stage.bootstrap, &to, count)?;
+    let (done, is_done) = channel();
+    let all = Arc::new(All { left: AtomicUsize::new(count), done });
+    let running = mirroring(stage, from, &to, Duration::from_millis(5), all)?;
+    is_done.recv_timeout(PATIENCE).context("the mirror did not finish")?;
+    let rate = rate(&arrivals.wait(PATIENCE), count)?;
+    running.stop()?;
+    Ok(rate)
+}
+
+/// Runs a bare batch loop that copies every record of a topic from its start.
+pub fn mirroring(stage: &Stage, from: Topic, to: &str, wait: Duration, observer: Arc<dyn Observer>) -> Result<Running> {
     let group = unique("mirror");
     let starts: Vec<(i32, i64)> = (0..i32::try_from(PARTITIONS)?).map(|partition| (partition, 0)).collect();
     clients::commit(&stage.bootstrap, &group, from.as_str(), &starts, "");
-    let arrivals = Arrivals::of(&stage.bootstrap, &to, count)?;
     let options = Options {
         consumer: kafka::consumer(&stage.kafka, &group),
         producer: kafka::transactional(&stage.kafka, &group),
         group,
         reads: Reads::Lanes(vec![(from, 100)]),
         tick: None,
-        limits: Limits { records: BATCH, bytes: 8 << 20, wait: Duration::from_millis(5) },
+        limits: Limits { records: BATCH, bytes: 8 << 20, wait },
         offset_metadata: String::new(),
         start_timeout: stage.kafka.start_timeout,
         stop_timeout: Duration::from_secs(10),
     };
-    let mirror = Mirror { to: Topic::parse(&to)? };
-    let (done, is_done) = channel();
-    let all = Arc::new(All { left: AtomicUsize::new(count), done });
-    let running = Running::spawn(move |shutdown| async move {
-        Ok(batch_loop::run(options, mirror, all, async move { shutdown.triggered().await }).await?)
-    })?;
-    is_done.recv_timeout(PATIENCE).context("the mirror did not finish")?;
-    let rate = rate(&arrivals.wait(PATIENCE), count)?;
-    running.stop()?;
-    Ok(rate)
+    let mirror = Mirror { to: Topic::parse(to)? };
+    Running::spawn(move |shutdown| async move {
+        Ok(batch_loop::run(options, mirror, observer, async move { shutdown.triggered().await }).await?)
+    })
 }
 
 /// Tells when so many records are committed.

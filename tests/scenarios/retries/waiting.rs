@@ -39,6 +39,25 @@ fn short_delays_do_not_wait_behind_long_ones() {
 }
 
 #[test]
+fn what_was_released_is_deleted_and_what_waits_is_not() {
+    let scene = Retrying::on(&Kafka::shared().bootstrap(), &[("retry_scheduler.delete_released_every", "100ms")]);
+    let _scheduler = scene.start(&[]);
+    let long = Duration::from_secs(1000);
+    let failures =
+        (0..20).map(|number| scene.failure(&scene.delivery(number), &Wish::After(Duration::from_millis(100))));
+    scene.send(&failures.chain([scene.failure(&scene.delivery(20), &Wish::After(long))]).collect::<Vec<_>>());
+    scene.wait_for(20);
+    scene.wait_until_done();
+    let (short, long) = (scene.log.topic("delay.100ms"), scene.log.topic("delay.1000s"));
+    wait_until("what was released is deleted", LATER, || scene.log.read(&short).is_empty());
+    assert_eq!(scene.log.read(&long).len(), 1);
+
+    // The scheduler goes on behind what is gone.
+    scene.send(&[scene.failure(&scene.delivery(21), &Wish::After(Duration::from_millis(100)))]);
+    scene.wait_for(21);
+}
+
+#[test]
 fn a_cancelled_round_is_neither_decided_nor_released_and_its_cancel_ends() {
     let settings = [("retry_scheduler.keep_cancels", "0s")];
     let scene = Retrying::on(&Kafka::shared().bootstrap(), &settings);

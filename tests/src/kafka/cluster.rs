@@ -1,7 +1,7 @@
 //! Three nodes that replicate to each other.
 
 use super::settings::{self, Ports};
-use super::{Kafka, START_LIMIT};
+use super::{Jvm, Kafka, START_LIMIT};
 use crate::{clients, wait_until};
 
 /// Three Kafka nodes, each broker and controller. Topics have three copies unless asked otherwise, and a record is
@@ -22,7 +22,7 @@ impl Cluster {
     pub fn start_with(settings: &[(&str, &str)]) -> Cluster {
         let ports = [1, 2, 3].map(|id| (id, Ports::free()));
         let voters = settings::voters(&ports.each_ref().map(|(id, ports)| (*id, ports)));
-        let nodes = ports.map(|(id, ports)| Kafka::launch(id, ports, &voters, settings));
+        let nodes = ports.map(|(id, ports)| Kafka::launch(id, ports, &voters, Jvm::StartsFast, settings));
         for node in &nodes {
             node.wait_until_serving(3);
         }

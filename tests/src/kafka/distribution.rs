@@ -8,6 +8,7 @@ use std::{env, fs};
 
 use anyhow::{Context, Result, ensure};
 
+use super::Jvm;
 use crate::tools::require;
 use crate::workspace;
 
@@ -34,18 +35,28 @@ impl Distribution {
         format!("{}/*", self.jars.display())
     }
 
-    /// What comes before the main class: a small heap, and a compiler that makes a node start fast rather than run fast.
-    pub(super) fn java_args(&self, log: &Path) -> Vec<String> {
-        vec![
-            "-Xmx512m".into(),
-            "-XX:+UseSerialGC".into(),
-            "-XX:TieredStopAtLevel=1".into(),
+    /// What comes before the main class.
+    pub(super) fn java_args(&self, jvm: Jvm, log: &Path) -> Vec<String> {
+        let options: &[&str] = match jvm {
+            Jvm::StartsFast => &["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"],
+            Jvm::RunsFast => &[
+                "-Xms1g",
+                "-Xmx1g",
+                "-server",
+                "-XX:+UseG1GC",
+                "-XX:MaxGCPauseMillis=20",
+                "-XX:InitiatingHeapOccupancyPercent=35",
+            ],
+        };
+        let mut args: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
+        args.extend([
             format!("-XX:ErrorFile={}", log.with_extension("crash").display()),
             format!("-Dlog4j2.configurationFile={}", source_folder().join("log4j2.properties").display()),
             format!("-Dkafka.log.file={}", log.display()),
             "-cp".into(),
             self.class_path(),
-        ]
+        ]);
+        args
     }
 }
 

@@ -37,7 +37,18 @@ impl Bench {
 
     fn look(&self, head: &InRecord) -> Look {
         let (clock, overdue) = (Arc::<ManualClock>::clone(&self.clock), Arc::clone(&self.overdue));
-        DelayGate { clock, topics: topics(), overdue }.look(head)
+        DelayGate { clock, topics: topics(), overdue, foresee: Box::new(|_| ()) }.look(head)
+    }
+
+    /// The targets that are asked for when a head is looked at.
+    fn foreseen(&self, head: &InRecord) -> Vec<String> {
+        let (clock, overdue) = (Arc::<ManualClock>::clone(&self.clock), Arc::clone(&self.overdue));
+        let foreseen = Arc::<Mutex<Vec<String>>>::default();
+        let told = Arc::clone(&foreseen);
+        let foresee = Box::new(move |target: &Topic| told.lock().unwrap().push(target.to_string()));
+        DelayGate { clock, topics: topics(), overdue, foresee }.look(head);
+        let foreseen = foreseen.lock().unwrap();
+        foreseen.clone()
     }
 }
 
@@ -46,8 +57,12 @@ async fn a_head_rests_until_it_is_due_and_is_published_then() {
     let bench = bench();
     let parked = parked(60_000, "60s");
     let record = head(&parked);
-    assert_eq!(bench.look(&record), Look::Rest(Duration::from_secs(60)));
-    bench.clock.advance(Duration::from_millis(59_999));
+    assert_eq!(bench.look(&record), Look::Rest(Duration::from_secs(59)));
+    assert!(bench.foreseen(&record).is_empty());
+    bench.clock.advance(Duration::from_secs(59));
+    assert_eq!(bench.look(&record), Look::Rest(Duration::from_secs(1)));
+    assert_eq!(bench.foreseen(&record), ["shop"], "what is due must not wait until somebody has asked");
+    bench.clock.advance(Duration::from_millis(999));
     assert_eq!(bench.look(&record), Look::Rest(Duration::from_millis(1)));
     bench.clock.advance(Duration::from_millis(4));
     assert_eq!(bench.look(&record), Look::Pass { priority: Priority::Normal, due: parked.due });

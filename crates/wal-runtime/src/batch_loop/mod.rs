@@ -6,7 +6,7 @@
 //!   serve rebalances (always)
 //!   take metadata and epochs, then records ────▶ handler: store, plan        (abandoned when a partition moves)
 //!   or, at a tick, no records
-//!   serve rebalances                             begin, send all, offsets
+//!   serve rebalances                             begin, offsets, send all
 //!   serve rebalances                             epochs still hold? commit
 //!   next batch, or rewind to what is committed ◀─ committed | again
 //! ```
@@ -230,6 +230,7 @@ pub async fn run<H: Handler>(
         limits: options.limits,
         tick: options.tick,
         last_tick: Instant::now(),
+        has_committed: false,
         start_timeout: options.start_timeout,
         stop_timeout: options.stop_timeout,
         is_stopping: Arc::clone(&is_stopping),
@@ -268,6 +269,9 @@ struct Poller {
     limits: Limits,
     tick: Option<Duration>,
     last_tick: Instant,
+    /// Whether a transaction was committed yet. The first of a client takes a hundred milliseconds, for coordinators must be found and
+    /// connected to, so it is made as soon as there is a place to commit and not when the first record waits for it.
+    has_committed: bool,
     start_timeout: Duration,
     stop_timeout: Duration,
     is_stopping: Arc<AtomicBool>,
@@ -344,6 +348,7 @@ impl Poller {
                 phase => Ok(phase),
             },
             Ok(Done::Committed(next)) => {
+                self.has_committed = true;
                 self.source.committed(&next);
                 Ok(Phase::Idle)
             }
@@ -366,7 +371,7 @@ impl Poller {
 
     fn start(&mut self) -> Result<Phase, Error> {
         let is_tick_due = self.tick.is_some_and(|every| self.last_tick.elapsed() >= every);
-        if is_tick_due || self.source.is_to_be_kept() {
+        if is_tick_due || !self.has_committed || self.source.is_to_be_kept() {
             let kind = if is_tick_due { Kind::Tick } else { Kind::KeepPlace };
             if let Some(Standing { metadata, snapshot, places }) = self.source.stand(&self.epochs) {
                 self.last_tick = if is_tick_due { Instant::now() } else { self.last_tick };

@@ -1,6 +1,7 @@
 //! How to reach Kafka and what the log's own topics look like there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -235,9 +236,9 @@ pub struct TopicSettings {
     pub delay_partitions: i32,
     /// The largest record that an ingress topic takes, in bytes; fits Kafka's 32 signed bits.
     pub max_message_bytes: u32,
-    /// The waits of the policy that have a delay topic of their own.
+    /// The waits of the policy that have a delay topic of their own, with the retries that each is for.
     #[serde(skip)]
-    pub waits: BTreeSet<Wait>,
+    pub waits: BTreeMap<Wait, RangeInclusive<u32>>,
 }
 
 impl TopicSettings {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigEntry, OwnedResourceSpecifier, ResourceSpecifier};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::{Metadata, MetadataTopic};
+use rdkafka::{Offset, TopicPartitionList};
 use tokio::task::JoinSet;
 use wal_model::Topic;
 
@@ -115,6 +116,22 @@ impl Admin {
             }
         }
         Ok(told)
+    }
+
+    /// Deletes the records before these offsets; where some could not be deleted, why.
+    pub(crate) async fn delete_before(&self, places: &[((Topic, i32), i64)]) -> Result<(), String> {
+        let mut list = TopicPartitionList::with_capacity(places.len());
+        for ((topic, partition), offset) in places {
+            let added = list.add_partition_offset(topic.as_str(), *partition, Offset::Offset(*offset));
+            added.map_err(|error| error.to_string())?;
+        }
+        let answer =
+            self.client.delete_records(&list, &options(ANSWER_TIMEOUT)).await.map_err(|error| error.to_string())?;
+        let refused = answer.elements().iter().find_map(|element| {
+            let error = element.error().err()?;
+            Some(format!("{}[{}]: {error}", element.topic(), element.partition()))
+        });
+        refused.map_or(Ok(()), Err)
     }
 
     /// A setting of the brokers themselves, as one of them tells it.
