@@ -84,9 +84,17 @@ fn read(settings: &Settings) -> Result<(Kafka, TopicSettings), Problem> {
 }
 
 fn failed(kafka: &Kafka, error: &topics::Error) -> Problem {
+    let too_few = matches!(error, topics::Error::Brokers { why, .. } if why.contains("InvalidReplicationFactor"));
+    let hint = match too_few {
+        true => {
+            "there are fewer brokers than `topics.replication` wants copies; for one broker set \
+             WAL__TOPICS__REPLICATION=1 and WAL__TOPICS__MIN_INSYNC_REPLICAS=1"
+        }
+        false => "is Kafka running there, and may this user do it? See --bootstrap and [kafka.options]",
+    };
     Problem::new(Exit::Failed, "WAL_TOPICS", format!("look after the topics at {}", kafka.bootstrap_servers))
         .because(error)
-        .hint("is Kafka running there, and may this user do it? See --bootstrap and [kafka.options]")
+        .hint(hint)
 }
 
 fn no_answer(kafka: &Kafka, why: String) -> Problem {

@@ -3,6 +3,7 @@
 //! With `WAL_TEST_ARANGO_URL` (and `WAL_TEST_ARANGO_USER`, `WAL_TEST_ARANGO_PASSWORD`) on that server, each test in a database of its
 //! own; otherwise on the fake, as either line.
 
+use std::io::Write as _;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -74,6 +75,17 @@ impl Drop for InArango {
             eprintln!("a test database is left: {error}");
         }
     }
+}
+
+/// Told past the capture of tests, so that nobody takes a green run for more than it is.
+#[test]
+fn it_is_said_whether_a_real_server_was_asked() {
+    let said = match std::env::var("WAL_TEST_ARANGO_URL") {
+        Ok(url) => format!("the conformance suite runs on the ArangoDB at {url}"),
+        Err(_) => "SKIPPED: no real ArangoDB (WAL_TEST_ARANGO_URL is not set); its conformance suite runs on the fake"
+            .to_owned(),
+    };
+    writeln!(std::io::stderr(), "{said}").unwrap();
 }
 
 mod v3_11 {

@@ -9,7 +9,7 @@ use wal_model::delivery::Delivery;
 use wal_model::{OutRecord, Topic};
 use wal_tests::{Kafka, Process, clients, unique};
 
-use crate::lateness::{Arrivals, Lateness, now};
+use crate::lateness::{Arrivals, Due, Lateness, name_of, now};
 use crate::rates::mirroring;
 use crate::stage::{PARTITIONS, Ready, Stage};
 
@@ -72,13 +72,13 @@ pub fn mixed(broker: &Kafka, count: usize, rounds: usize) -> Result<()> {
         let arrivals = Arrivals::of(&stage.bootstrap, stage.target.as_str(), count)?;
         // Over ten seconds, so that every class meets the others in every state.
         let delay = |number: usize| DELAYS[number * 7919 % DELAYS.len()];
-        let mut classes: HashMap<Duration, HashMap<String, f64>> = HashMap::new();
+        let mut classes: HashMap<Duration, Due> = HashMap::new();
         let pause = Duration::from_secs(10) / u32::try_from(count)?;
         for number in 0..count {
             let delay = delay(number);
             let delivery = stage.delivery("bench", number, delay)?;
             let record = stage.failure(&delivery);
-            classes.entry(delay).or_default().insert(delivery.log_id.to_string(), now() + millis(delay));
+            classes.entry(delay).or_default().insert(name_of(&delivery.payload).to_vec(), now() + millis(delay));
             stage.send(&record)?;
             std::thread::sleep(pause);
         }
@@ -132,7 +132,7 @@ fn fail(
     count: usize,
     delay: impl Fn(usize) -> Duration,
     before: impl FnMut(usize),
-) -> Result<(HashMap<String, f64>, Duration)> {
+) -> Result<(Due, Duration)> {
     steadily(stage, count, delay, |delivery| stage.failure(delivery), before)
 }
 
@@ -143,7 +143,7 @@ fn steadily(
     delay: impl Fn(usize) -> Duration,
     record: impl Fn(&Delivery) -> OutRecord,
     mut before: impl FnMut(usize),
-) -> Result<(HashMap<String, f64>, Duration)> {
+) -> Result<(Due, Duration)> {
     let mut due = HashMap::with_capacity(count);
     let started = Instant::now();
     for number in 0..count {
@@ -153,7 +153,7 @@ fn steadily(
         let record = record(&delivery);
         let at = started + Duration::from_secs(1) * u32::try_from(number)? / u32::try_from(RATE)?;
         std::thread::sleep(at.saturating_duration_since(Instant::now()));
-        due.insert(delivery.log_id.to_string(), now() + millis(delay));
+        due.insert(name_of(&delivery.payload).to_vec(), now() + millis(delay));
         stage.send(&record)?;
     }
     let took = started.elapsed();

@@ -12,7 +12,7 @@ use wal_runtime::batch_loop::{self, Limits, Observer, Options, Reads};
 use wal_runtime::kafka;
 use wal_tests::{Kafka, clients, unique};
 
-use crate::lateness::{Arrival, Arrivals, Lateness, now};
+use crate::lateness::{Arrival, Arrivals, Due, Lateness, name_of, now};
 use crate::mirror::Mirror;
 use crate::stage::{PARTITIONS, Running, Stage};
 
@@ -79,7 +79,7 @@ pub fn storm(broker: &Kafka, count: usize, rounds: usize) -> Result<()> {
                 let record = stage.failure(&delivery);
                 let at = started + Duration::from_secs(1) * u32::try_from(number)? / 1000;
                 std::thread::sleep(at.saturating_duration_since(Instant::now()));
-                due.insert(delivery.log_id.to_string(), now() + 1000.0);
+                due.insert(name_of(&delivery.payload).to_vec(), now() + 1000.0);
                 stage.send(&record)?;
                 for more in 0..if is_stormy { 5 } else { 0 } {
                     let delivery = stage.delivery("storm", number * 5 + more, Duration::from_secs(2))?;
@@ -104,12 +104,12 @@ pub fn storm(broker: &Kafka, count: usize, rounds: usize) -> Result<()> {
 }
 
 /// Parks records, each due at its time.
-fn put_in(stage: &Stage, count: usize, due: impl Fn(usize) -> f64) -> Result<HashMap<String, f64>> {
+fn put_in(stage: &Stage, count: usize, due: impl Fn(usize) -> f64) -> Result<Due> {
     let mut all = HashMap::with_capacity(count);
     for number in 0..count {
         let delivery = stage.delivery("bench", number, Duration::from_secs(20))?;
         let at = due(number).floor();
-        all.insert(delivery.log_id.to_string(), at);
+        all.insert(name_of(&delivery.payload).to_vec(), at);
         stage.send(&stage.parked(delivery, at, WAIT)?)?;
     }
     stage.flush()?;

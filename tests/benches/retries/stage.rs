@@ -103,7 +103,10 @@ impl Stage {
         let namespace = Namespace::parse(namespace)?;
         let identity = Identity::RequestId(Id::parse(&format!("r-{number}"))?);
         let key = EntryKey::of(None, &namespace, &identity, 0);
-        let payload = format!(r#"{{"number":"{number:08}","filler":"{}"}}"#, "x".repeat(PAYLOAD - 34));
+        // It begins with a name by which it is known where it arrives; see `name_of`.
+        let name = format!("{namespace}-{number:08}");
+        let filler = "x".repeat(PAYLOAD.saturating_sub(name.len() + 24));
+        let payload = format!(r#"{{"name":"{name}","filler":"{filler}"}}"#);
         Ok(Delivery {
             log_id: LogId::new(namespace, written_at, key),
             target: self.target.clone(),
