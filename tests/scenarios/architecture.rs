@@ -7,22 +7,25 @@ use std::process::Command;
 use serde_json::Value;
 
 /// What each package may depend on within the workspace. A new arrow needs a conversation, then a line here.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 13] = [
+    ("wal-arango-fake", &[]),
     ("wal-model", &[]),
     ("wal-store", &["wal-model"]),
     ("wal-kafka", &["wal-model"]),
     ("wal-runtime", &["wal-kafka", "wal-model"]),
+    ("wal-open", &["wal-runtime", "wal-store"]),
     ("wal-sdk", &["wal-kafka", "wal-model"]),
-    ("wal-writer", &["wal-model", "wal-store", "wal-runtime"]),
+    ("wal-writer", &["wal-model", "wal-store", "wal-runtime", "wal-open"]),
     ("wal-retry-scheduler", &["wal-model", "wal-runtime"]),
-    ("wal-status", &["wal-model", "wal-store", "wal-runtime"]),
-    ("wal-gateway", &["wal-model", "wal-store", "wal-runtime"]),
+    ("wal-status", &["wal-model", "wal-store", "wal-runtime", "wal-open"]),
+    ("wal-gateway", &["wal-model", "wal-store", "wal-runtime", "wal-open"]),
     (
         "wal-cli",
         &[
             "wal-model",
             "wal-store",
             "wal-runtime",
+            "wal-open",
             "wal-sdk",
             "wal-writer",
             "wal-retry-scheduler",

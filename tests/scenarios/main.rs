@@ -1,5 +1,6 @@
 //! All scenarios in one binary: one link, one shared broker.
 
+mod arango;
 mod architecture;
 mod bad_input;
 mod batch_loop;

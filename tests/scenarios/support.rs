@@ -6,6 +6,7 @@
 //!   Outcome ◀── receipts, deliveries, documents, audit, acks, dead letters, as any other program sees them
 //! ```
 
+pub mod database;
 pub mod gate;
 pub mod load;
 pub mod log;

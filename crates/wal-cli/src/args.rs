@@ -113,6 +113,12 @@ pub enum Command {
     /// Plan, make and check the topics of the log
     #[command(subcommand)]
     Topics(Topics),
+    /// Measure what the log runs on
+    #[command(subcommand)]
+    Bench(Bench),
+    /// Plan, make and check what the store needs of its database
+    #[command(subcommand)]
+    Store(Store),
 }
 
 /// `wal demo`
@@ -311,6 +317,41 @@ pub struct Adopt {
     /// Where a group of ours has lost its place, let it begin at the start of what is there
     #[arg(long)]
     pub adopt: bool,
+}
+
+/// `wal store`
+#[derive(Debug, Subcommand)]
+pub enum Store {
+    /// Show what `apply` would do
+    Plan,
+    /// Make what is missing: the database, its collections, their indexes; change what differs
+    Apply,
+    /// Check that all is as it must be and that every statement is served by its index; changes nothing
+    Check,
+}
+
+/// `wal bench`
+#[derive(Debug, Subcommand)]
+pub enum Bench {
+    /// Measure the store that the settings name, in collections of its own
+    Store(BenchStore),
+}
+
+/// `wal bench store`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Inserts documents with payloads of 1 KiB into collections that begin with wal_bench_, folds events into
+them, and removes the collections. It loads the database as services do: not while they need it.")]
+pub struct BenchStore {
+    /// Documents in a batch
+    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub batch: u32,
+    /// How many batches are under way at once: one measurement for each number
+    #[arg(long, value_name = "N,N", value_delimiter = ',', default_values_t = [1, 4, 16], value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub concurrency: Vec<u32>,
+    /// How long each measurement takes, such as 3s
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = duration)]
+    pub time: Duration,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -14,7 +14,7 @@ use crate::paint::Tone;
 use crate::problem::{Exit, Problem};
 use crate::screen::Screen;
 use crate::settings::{self, Quiet};
-use crate::stack::{Choice, Missing, Options, Stack};
+use crate::stack::{Choice, Missing, Options, Stack, Store};
 use banner::Banner;
 use folder::Folder;
 
@@ -76,7 +76,7 @@ fn options(global: &Global, dev: &args::Dev, folder: &Folder) -> Options {
         broker,
         topics: made_if(is_embedded || dev.create_topics),
         targets: made_if(is_embedded || dev.create_targets),
-        store: folder.store(),
+        store: Store::Named(folder.store()),
         seal_key: folder.seal_key.clone(),
         gateway_port: dev.gateway_port,
     }

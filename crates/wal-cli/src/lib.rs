@@ -8,11 +8,14 @@
 //!           entry, stuck ─▶ gateway (HTTP)           the rest ▶ standard error
 //!           complete, fail, retry, cancel, rescue ─▶ gateway
 //!           topics ───────▶ Kafka (wal-runtime)
+//!           store ────────▶ ArangoDB (wal-store): its collections and indexes, never an entry
+//!           bench store ──▶ the same, in collections of its own
 //!           dev, demo ────▶ stack: broker + store + writer + gateway
 //! ```
 
 mod act;
 mod args;
+mod bench;
 #[cfg(feature = "embedded-broker")]
 pub mod broker;
 mod card;
@@ -33,6 +36,7 @@ mod rescue;
 mod screen;
 mod settings;
 mod stack;
+mod store;
 mod tail;
 mod timeline;
 mod topics;
@@ -77,6 +81,8 @@ async fn run(screen: &Screen, global: &args::Global, command: Command) -> Result
         Command::Write(write) => write::run(screen, &settings::of_command(global)?, *write).await,
         Command::Tail(tail) => tail::run(screen, &settings::of_command(global)?, tail).await,
         Command::Topics(topics) => topics::run(screen, &settings::of_command(global)?, topics).await,
+        Command::Bench(args::Bench::Store(bench)) => bench::run(screen, &settings::of_command(global)?, &bench).await,
+        Command::Store(store) => store::run(screen, &settings::of_command(global)?, store).await,
         Command::Entry(entry) => entry::run(screen, &gateway(global)?, entry).await,
         Command::Stuck(stuck) => rescue::stuck(screen, &gateway(global)?, &stuck).await,
         Command::Complete(complete) => act::complete(screen, &gateway(global)?, complete).await,

@@ -34,6 +34,15 @@ pub enum Missing {
     Told,
 }
 
+/// Where entries are kept.
+#[derive(Clone, Debug)]
+pub enum Store {
+    /// In this folder, whatever the settings say.
+    Own(PathBuf),
+    /// Where the settings say; if that is a folder, in this one.
+    Named(PathBuf),
+}
+
 /// What to start.
 #[derive(Debug)]
 pub struct Options {
@@ -45,8 +54,8 @@ pub struct Options {
     pub topics: Missing,
     /// What to do about missing targets.
     pub targets: Missing,
-    /// The folder of the store.
-    pub store: PathBuf,
+    /// Which store.
+    pub store: Store,
     /// The key that signs deliveries, in base64.
     pub seal_key: String,
     /// Where the gateway listens, on loopback; 0 takes any free port.
@@ -67,8 +76,11 @@ impl Stack {
         let started = Instant::now();
         let (broker, bootstrap) = Broker::start(&options.broker).await?;
         let settings = settings::load(options.config.as_deref(), &given(&options, &bootstrap));
-        let services = settings.and_then(|settings| Ok((Services::start(&options, &settings)?, settings)));
-        match services {
+        let services = async {
+            let settings = settings?;
+            Ok((Services::start(&options, &settings).await?, settings))
+        };
+        match services.await {
             Ok((services, settings)) => Ok(Stack { broker, settings, services, started }),
             Err(problem) => {
                 broker.stop().await;
@@ -129,8 +141,6 @@ fn given(options: &Options, bootstrap: &str) -> Given {
     };
     let mut given = vec![
         ("kafka.bootstrap_servers", bootstrap.to_owned()),
-        ("store.backend", "embedded".to_owned()),
-        ("store.folder", options.store.display().to_string()),
         ("seal.signing_key", "dev".to_owned()),
         ("seal.keys.dev", options.seal_key.clone()),
         ("writer.create_missing_targets", creates_targets.to_owned()),
@@ -138,6 +148,12 @@ fn given(options: &Options, bootstrap: &str) -> Given {
         ("retry_scheduler.stop_timeout", SERVICE_STOP.to_owned()),
         ("status.stop_timeout", SERVICE_STOP.to_owned()),
     ];
+    match &options.store {
+        Store::Named(folder) => given.push(("store.folder", folder.display().to_string())),
+        Store::Own(folder) => {
+            given.extend([("store.backend", "embedded".to_owned()), ("store.folder", folder.display().to_string())])
+        }
+    }
     match &options.broker {
         Choice::Embedded { .. } => given.extend([
             // The next life is the same instance, so that the broker ends this one's open transaction at once.

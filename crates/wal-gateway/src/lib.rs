@@ -25,6 +25,7 @@ mod config;
 mod order;
 mod owed;
 mod problem;
+mod process;
 mod query;
 mod rescue;
 mod routes;
@@ -47,6 +48,7 @@ use wal_store::EntryStore;
 pub use act::Means;
 pub use brokers::{Brokers, ConnectError};
 pub use config::{Options, Reach};
+pub use process::{Failed, main};
 
 use routes::Shared;
 

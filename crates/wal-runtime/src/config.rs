@@ -8,6 +8,7 @@ mod kafka;
 mod layer;
 mod schema;
 mod sections;
+mod store;
 #[cfg(test)]
 mod tests;
 
@@ -21,7 +22,8 @@ use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _};
 
 pub use error::{Error, Problem};
 pub use kafka::{Kafka, Options, TopicSettings};
-pub use sections::{Format, Health, Log, Policy, Seal, StoreSettings};
+pub use sections::{Format, Health, Log, Policy, Seal};
+pub use store::{ArangoDb, Login, StoreSettings};
 
 use layer::Layers;
 use schema::{Place, Schema};
@@ -113,7 +115,11 @@ impl Settings {
         let one = |value: &Value| value.origin().unwrap_or(DEFAULT).to_owned();
         match &value.kind {
             ValueKind::Table(table) if !table.is_empty() => {
-                let places: BTreeSet<String> = table.values().map(one).collect();
+                let mut places: BTreeSet<String> = table.values().map(one).collect();
+                // What nobody has set says nothing about who has set the rest.
+                if places.len() > 1 {
+                    places.remove(DEFAULT);
+                }
                 places.into_iter().collect::<Vec<_>>().join(", ")
             }
             _ => one(value),

@@ -21,6 +21,7 @@ use crate::{logs, offsets};
 const HEARTBEAT: Duration = Duration::from_secs(30);
 /// What the metadata of a committed offset begin with. Stored, keep stable.
 const STORE: &str = "store=";
+const NO_PARTITIONS: &str = "the group has not given this member its partitions yet";
 /// How long brokers that do not answer at a start are left alone.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
@@ -59,7 +60,7 @@ pub enum Error {
     /// The committed offsets were written beside another store.
     #[error(
         "the committed offsets of group {group} belong to store {found}, this is store {own}: \
-         give back the folder of that store, or use another kafka.topic_prefix for this one"
+         give back the folder or the database of that store, or use another kafka.topic_prefix for this one"
     )]
     OtherStore {
         /// The consumer group.
@@ -151,7 +152,7 @@ pub struct Process {
     /// What the process counts.
     pub metrics: Metrics,
     health: Health,
-    assigned: Arc<Condition>,
+    assigned: Option<Arc<Condition>>,
     /// Answers until the process ends, during a stop too.
     _probes: Server,
 }
@@ -159,18 +160,23 @@ pub struct Process {
 impl Process {
     /// Starts all that; ready is only what the group has given partitions.
     pub async fn start(file: Option<&Path>) -> Result<Process, Error> {
+        let mut process = Process::without_group(file).await?;
+        process.assigned = Some(Arc::new(process.condition("assigned", NO_PARTITIONS)));
+        Ok(process)
+    }
+
+    /// The same for a process that reads no topics. It is ready when the conditions are met that it adds.
+    pub async fn without_group(file: Option<&Path>) -> Result<Process, Error> {
         let settings = Settings::load(file)?;
         logs::start(&config::Log::read(&settings)?)?;
         let shutdown = Shutdown::on_signals()?;
         let health = Health::new();
-        let assigned = Arc::new(health.condition("assigned"));
-        assigned.unmet("the group has not given this member its partitions yet");
         let (metrics, listen) = (Metrics::new(), config::Health::read(&settings)?.listen);
         let probes = health::serve(listen, health.clone(), metrics.clone(), shutdown.clone()).await?;
         if let Some(address) = probes.address() {
             info!(%address, "health probes and metrics");
         }
-        Ok(Process { settings, shutdown, metrics, health, assigned, _probes: probes })
+        Ok(Process { settings, shutdown, metrics, health, assigned: None, _probes: probes })
     }
 
     /// One more condition of being ready, not met yet.
@@ -183,13 +189,15 @@ impl Process {
     /// Who tells the probes and the metrics how the loop of a service is doing.
     pub fn observer(&self, service: &'static str) -> Arc<dyn Observer> {
         let heartbeat = self.health.heartbeat("poll", HEARTBEAT);
-        let signs = Arc::new(Signs { heartbeat, assigned: Arc::clone(&self.assigned) });
+        let assigned = self.assigned.clone();
+        let assigned = assigned.unwrap_or_else(|| Arc::new(self.condition("assigned", NO_PARTITIONS)));
+        let signs = Arc::new(Signs { heartbeat, assigned });
         Arc::new(Counting::new(&self.metrics, service, signs))
     }
 
     /// The same for one more loop: the service is ready only when this one has partitions, too.
     pub fn observer_of(&self, name: &'static str) -> Arc<dyn Observer> {
-        let assigned = self.condition(name, "the group has not given this member its partitions yet");
+        let assigned = self.condition(name, NO_PARTITIONS);
         let signs = Arc::new(Signs { heartbeat: self.health.heartbeat(name, HEARTBEAT), assigned: Arc::new(assigned) });
         Arc::new(Counting::new(&self.metrics, name, signs))
     }

@@ -4,20 +4,19 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use tracing::{info, warn};
+use tracing::info;
 use wal_model::seal::Keyring;
 use wal_model::topics::Topics;
 use wal_model::{Namespace, SystemClock};
 use wal_runtime::batch_loop::{self, Limits, Observer, Options, Reads};
 use wal_runtime::brokers::{Brokers as _, Cluster};
-use wal_runtime::config::{Kafka, Seal, Settings, StoreSettings, TopicSettings};
+use wal_runtime::config::{Kafka, Seal, Settings, TopicSettings};
 use wal_runtime::directory::{Directory, Presence};
 use wal_runtime::ends::Ends;
 use wal_runtime::kafka;
 use wal_runtime::metrics::Metrics;
 use wal_runtime::service::{self, Process};
 use wal_runtime::topics::Leniency;
-use wal_store::embedded::Embedded;
 use wal_store::{EntryStore, Patient};
 
 use crate::brokers::{self, Brokers, DeadLetters, Freshness, Shape};
@@ -180,17 +179,8 @@ impl Brokers for OfCluster {
 /// The keeper of statuses as a process of its own.
 pub async fn main(file: Option<&Path>) -> Result<(), Error> {
     let process = Process::start(file).await?;
-    let answers = process.condition("store", "the store has not been opened yet");
-    let StoreSettings::Embedded { folder } = StoreSettings::read(&process.settings)?;
-    let store = Embedded::open(&folder).map_err(|error| Error::Store(error.into()))?;
-    answers.met();
-    warn!(folder = %folder.display(), "the embedded store belongs to this process alone: no writer and no gateway beside it");
-    let service = Service::new(&process.settings, Arc::new(store))?.counting(process.metrics.clone()).watch_store(
-        move |is_answering| match is_answering {
-            true => answers.met(),
-            false => answers.unmet("the store does not answer"),
-        },
-    );
+    let Some((store, watch)) = wal_open::of_process(&process).await? else { return Ok(()) };
+    let service = Service::new(&process.settings, store)?.counting(process.metrics.clone()).watch_store(watch);
     let result = service.run(process.observer("wal-status"), process.shutdown.triggered()).await;
     process.stopping();
     result

@@ -94,10 +94,10 @@ struct Standing<'a> {
     retry_count: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<Reason>,
-    /// Only while unfinished: a sparse index over it finds what is to expire.
+    /// Only while unfinished: an index over it finds what is to expire.
     #[serde(skip_serializing_if = "Option::is_none")]
     deadline: Option<Timestamp>,
-    /// Only while finished: a sparse index over it finds what is to be purged.
+    /// Only while finished: an index over it finds what is to be purged.
     #[serde(skip_serializing_if = "Option::is_none")]
     finished_at: Option<Timestamp>,
     state: &'a State,
@@ -181,6 +181,18 @@ pub(crate) fn encode_standing(state: &State) -> String {
         finished_at: finished_at(state),
         state,
     })
+}
+
+/// The part of a document that an apply changes, with null for what it has not: so it goes where it was.
+pub(crate) fn standing_update(state: &State) -> serde_json::Value {
+    let mut update: serde_json::Value =
+        serde_json::from_str(&encode_standing(state)).expect("what was just written is JSON");
+    for field in ["reason", "deadline", "finished_at"] {
+        if update.get(field).is_none() {
+            update[field] = serde_json::Value::Null;
+        }
+    }
+    update
 }
 
 /// Reads what [`encode_standing`] wrote, alone or within a whole document.

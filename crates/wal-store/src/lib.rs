@@ -9,6 +9,7 @@
 //!                    embedded (redb) │ ArangoDB
 //! ```
 
+pub mod arango;
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
 pub mod document;

@@ -3,17 +3,16 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tracing::{info, warn};
+use tracing::info;
 use wal_model::seal::Keyring;
 use wal_model::{Priority, SystemClock, Topic};
 use wal_runtime::batch_loop::{self, Limits, Observer, Options, Reads};
 use wal_runtime::brokers::Cluster;
-use wal_runtime::config::{Kafka, Policy, Seal, Settings, StoreSettings, TopicSettings};
+use wal_runtime::config::{Kafka, Policy, Seal, Settings, TopicSettings};
 use wal_runtime::directory::Directory;
 use wal_runtime::kafka;
 use wal_runtime::service::{self, Process};
 use wal_runtime::topics::Leniency;
-use wal_store::embedded::Embedded;
 use wal_store::{EntryStore, Patient};
 
 use crate::config::Config;
@@ -114,16 +113,8 @@ impl Service {
 /// The writer as a process of its own.
 pub async fn main(file: Option<&Path>) -> Result<(), Error> {
     let process = Process::start(file).await?;
-    let answers = process.condition("store", "the store has not been opened yet");
-    let StoreSettings::Embedded { folder } = StoreSettings::read(&process.settings)?;
-    let store = Embedded::open(&folder).map_err(|error| Error::Store(error.into()))?;
-    answers.met();
-    warn!(folder = %folder.display(), "the embedded store belongs to this process alone: one writer, and no gateway beside it");
-    let service =
-        Service::new(&process.settings, Arc::new(store))?.watch_store(move |is_answering| match is_answering {
-            true => answers.met(),
-            false => answers.unmet("the store does not answer"),
-        });
+    let Some((store, watch)) = wal_open::of_process(&process).await? else { return Ok(()) };
+    let service = Service::new(&process.settings, store)?.watch_store(watch);
     let result = service.run(process.observer("wal-writer"), process.shutdown.triggered()).await;
     process.stopping();
     result

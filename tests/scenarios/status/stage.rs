@@ -9,7 +9,6 @@ use wal_model::delivery::Delivery;
 use wal_model::record::OutRecord;
 use wal_model::status::{Failure, Outcome, Status};
 use wal_model::{Clock, Entry, SystemClock, Timestamp, partition};
-use wal_store::embedded::Embedded;
 use wal_store::samples::entry_in;
 use wal_store::{EntryStore, Inserted};
 use wal_tests::{Kafka, Message, Process, Record, wait_until};
@@ -35,8 +34,8 @@ impl Stage {
     /// Stores entries, and what happened to them before. Nobody may have the store.
     #[track_caller]
     pub fn store(&self, entries: &[Entry], events: &[Ack]) {
-        let store = Embedded::open(self.log.folder()).expect("nobody has the store");
         block_on(async {
+            let store = self.log.store().await;
             let answers = store.insert(entries).await.expect("the store answers");
             assert!(answers.iter().all(|answer| *answer == Inserted::Stored), "{answers:?}");
             store.apply(events).await.expect("the store answers");
@@ -180,5 +179,5 @@ pub fn expect_status<'a>(
 
 /// A store that several services of this process share.
 pub fn shared(stage: &Stage) -> Arc<dyn EntryStore> {
-    Arc::new(Embedded::open(stage.log.folder()).expect("nobody has the store"))
+    block_on(stage.log.store())
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -9,7 +10,6 @@ use wal_model::status::Status;
 use wal_model::{Entry, Timestamp};
 use wal_runtime::config::{self, Settings, TopicSettings};
 use wal_runtime::topics;
-use wal_store::embedded::Embedded;
 use wal_store::{EntryStore, Query, Range};
 use wal_tests::clients::{self, create_topic};
 use wal_tests::process::Stream;
@@ -162,13 +162,20 @@ impl Log {
         self.store.path()
     }
 
-    /// Everything that is stored. No writer may be running: the store belongs to one process.
+    /// The store that the log's settings name, for the runtime that it is opened in. A folder belongs to one process, so then no service
+    /// may be running.
+    pub async fn store(&self) -> Arc<dyn EntryStore> {
+        let opened = wal_open::open(&self.settings(&[]), SOON, |_| {}).await;
+        opened.unwrap_or_else(|error| panic!("the store cannot be opened: {error}"))
+    }
+
+    /// Everything that is stored. In a folder, as with [`Log::store`], no service may be running.
     #[track_caller]
     pub fn documents(&self) -> Vec<Entry> {
         let statuses = [Status::Pending, Status::Retrying, Status::Failed, Status::Completed];
         let range = Range { from: Timestamp::EPOCH, to: Timestamp::MAX };
         block_on(async {
-            let store = Embedded::open(self.folder()).expect("the store can be opened when its writer has ended");
+            let store = self.store().await;
             let mut documents = Vec::new();
             for status in statuses {
                 let mut after = None;
@@ -236,12 +243,23 @@ impl Log {
     /// Makes what is missing of the log's topics.
     #[track_caller]
     pub fn make_topics(&self) {
-        // By the scenario's own way to the brokers: the writers' may be hurt.
-        let settings = self.settings(&[("kafka.bootstrap_servers", &self.bootstrap)]);
-        let kafka = config::Kafka::read(&settings).expect("the scenario's settings are valid");
-        let wanted = TopicSettings::read(&settings).expect("the scenario's settings are valid");
+        let (kafka, wanted) = self.wanted();
         let applied = block_on(topics::apply(&kafka, &wanted));
         applied.unwrap_or_else(|error| panic!("the topics of {} could not be made: {error}", self.prefix));
+    }
+
+    /// As `wal topics apply --adopt`: groups that have lost their place begin at the start of what is there.
+    #[track_caller]
+    pub fn adopt(&self) {
+        let (kafka, wanted) = self.wanted();
+        block_on(topics::adopt(&kafka, &wanted)).expect("the groups can be given their place");
+    }
+
+    /// What the log's topics must be. By the scenario's own way to the brokers: the writers' may be hurt.
+    fn wanted(&self) -> (config::Kafka, TopicSettings) {
+        let settings = self.settings(&[("kafka.bootstrap_servers", &self.bootstrap)]);
+        let kafka = config::Kafka::read(&settings).expect("the scenario's settings are valid");
+        (kafka, TopicSettings::read(&settings).expect("the scenario's settings are valid"))
     }
 
     /// The settings as environment variables; a later one replaces an earlier one of its name.

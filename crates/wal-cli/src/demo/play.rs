@@ -20,7 +20,7 @@ use crate::paint::Tone;
 use crate::problem::{Exit, Problem};
 use crate::screen::Screen;
 use crate::settings::{self, Quiet};
-use crate::stack::{Choice, Missing, Options, Stack};
+use crate::stack::{Choice, Missing, Options, Stack, Store};
 use crate::timeline;
 
 /// How long it may take until all services have their partitions.
@@ -63,7 +63,7 @@ fn options(folder: &Folder) -> Options {
         },
         topics: Missing::Made,
         targets: Missing::Made,
-        store: folder.store(),
+        store: Store::Own(folder.store()),
         seal_key: folder.seal_key.clone(),
         gateway_port: 0,
     }

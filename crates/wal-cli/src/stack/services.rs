@@ -11,7 +11,6 @@ use wal_runtime::service::Error;
 use wal_runtime::shutdown::Shutdown;
 use wal_runtime::topics::Leniency;
 use wal_store::EntryStore;
-use wal_store::embedded::Embedded;
 
 use super::ready::Ready;
 use super::{Missing, Options};
@@ -45,9 +44,9 @@ struct Service {
 
 impl Services {
     /// Starts them. When this returns, the gateway listens; the others make the topics first, if that is theirs to do.
-    pub fn start(options: &Options, settings: &Settings) -> Result<Services, Problem> {
+    pub async fn start(options: &Options, settings: &Settings) -> Result<Services, Problem> {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, options.gateway_port));
-        let store: Arc<dyn EntryStore> = Arc::new(Embedded::open(&options.store).map_err(|error| no_store(&error))?);
+        let store = crate::store::open(settings).await?;
         let gateway = Gateway::bind(listen, Arc::clone(&store)).map_err(|error| no_gateway(&error))?;
         let gateway_address = gateway.address();
         let writer = wal_writer::Service::new(settings, Arc::clone(&store)).map_err(ended("writer"))?;
@@ -188,10 +187,6 @@ impl Service {
 
 /// What tells a service to stop.
 type Stop = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
-
-fn no_store(error: &wal_store::embedded::OpenError) -> Problem {
-    Problem::of(Exit::Failed, "WAL_STORE_UNUSABLE", error).hint("another folder: --data FOLDER")
-}
 
 fn no_gateway(error: &wal_gateway::Error) -> Problem {
     let (code, hint) = match error {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -24,42 +23,6 @@ const MAKE_A_KEY: &str = "make a key with `head -c 32 /dev/urandom | base64`, gi
 /// Fails where a length of time is none.
 pub(super) fn not_zero(settings: &Settings, key: &str, duration: Duration) -> Result<(), Error> {
     if duration.is_zero() { Err(settings.invalid(key, "must be longer than nothing")) } else { Ok(()) }
-}
-
-/// Where entries are kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StoreSettings {
-    /// In a folder of this process alone.
-    Embedded {
-        /// The folder.
-        folder: PathBuf,
-    },
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawStore {
-    backend: Backend,
-    folder: PathBuf,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Backend {
-    Embedded,
-}
-
-impl StoreSettings {
-    /// Reads and checks the section `store`.
-    pub fn read(settings: &Settings) -> Result<StoreSettings, Error> {
-        let raw: RawStore = settings.section("store")?;
-        match raw.backend {
-            Backend::Embedded if raw.folder.as_os_str().is_empty() => {
-                Err(settings.contradiction("store.folder", "store.backend", "the embedded store needs a folder"))
-            }
-            Backend::Embedded => Ok(StoreSettings::Embedded { folder: raw.folder }),
-        }
-    }
 }
 
 /// What holds for requests as far as they do not say otherwise.

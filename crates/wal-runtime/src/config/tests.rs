@@ -1,6 +1,7 @@
 //! What people do to a configuration, and what they are told.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use serde::Deserialize;
 use wal_model::{Backoff, Lifecycle};
@@ -66,8 +67,8 @@ fn defaults_alone_are_enough_for_all_but_the_seal() {
     let topics = TopicSettings::read(&settings).unwrap();
     assert_eq!((topics.partitions, topics.replication, topics.min_insync_replicas), (12, 3, 2));
     assert_eq!(topics.ingress_retention, Duration::from_secs(7 * 86_400));
-    let StoreSettings::Embedded { folder } = StoreSettings::read(&settings).unwrap();
-    assert_eq!(folder, Path::new("./.wal/store"));
+    let folder = PathBuf::from("./.wal/store");
+    assert_eq!(StoreSettings::read(&settings).unwrap(), StoreSettings::Embedded { folder });
     let policy = Policy::read(&settings).unwrap();
     assert_eq!((policy.target, policy.lifecycle), (None, Lifecycle::default()));
     assert_eq!(policy.correlation_fields, ["correlation_id", "saga_id"]);
@@ -226,6 +227,10 @@ fn wrong_types_say_what_was_expected() {
         ("[policy]\nbackoff = \"quadratic\"", "`policy.backoff`", "quadratic"),
         ("[policy]\nttl = nan", "`policy.ttl`", "must be a number"),
         ("[store]\nbackend = \"sqlite\"", "`store.backend`", "embedded"),
+        ("[store.arangodb]\nauth = \"kerberos\"", "`store.arangodb.auth`", "token"),
+        ("[store.arangodb]\nshards = -1", "`store.arangodb.shards`", "-1"),
+        ("[store.arangodb]\nsync_wait = \"soon\"", "`store.arangodb.sync_wait`", "such as \"30s\""),
+        ("[store]\narangodb = 1", "`store.arangodb`", "must be a section"),
         ("[kafka]\nsession_timeout = \"10\"", "`kafka.session_timeout`", "such as \"30s\""),
         ("[health]\nlisten = \"9464\"", "`health.listen`", "such as \"0.0.0.0:8080\""),
     ];
@@ -255,6 +260,10 @@ fn values_outside_their_limits_are_refused() {
         ("[policy]\nttl = 0.5", "`policy.ttl`"),
         ("[policy]\ntarget = \"a/b\"", "`policy.target`"),
         ("[policy]\ncorrelation_fields = [\"\"]", "`policy.correlation_fields`"),
+        ("[store]\nbackend = \"arangodb\"\narangodb.endpoints = [\"host:8529\"]", "endpoint 1 is no URL"),
+        ("[store]\nbackend = \"arangodb\"\narangodb.concurrency = 0", "`store.arangodb.concurrency`"),
+        ("[store]\nbackend = \"arangodb\"\narangodb.shards = 0", "must be at least 1"),
+        ("[store]\nbackend = \"arangodb\"\narangodb.sync_wait = \"0s\"", "longer than nothing"),
         ("[log]\nlevel = \"inof\"", "`inof` is none of off, error"),
         ("[log]\nlevel = \"info,wal_writer=loud\"", "`log.level`"),
     ];
@@ -295,6 +304,66 @@ fn contradictions_name_both_keys() {
         assert!(error.contains("contradict each other"), "{file}: {error}");
         assert!(keys.iter().all(|key| error.contains(key)), "{file}: {error}");
     }
+}
+
+/// What somebody is told whose store is in ArangoDB, with settings of `[store.arangodb]`.
+fn told_of_database(settings: &str) -> String {
+    told(&format!("[store]\nbackend = \"arangodb\"\n[store.arangodb]\n{settings}\n"))
+}
+
+#[test]
+fn contradictions_about_a_database_name_both_keys() {
+    let known = "user = \"u\"\npassword = \"hunter2\"\n";
+    let table = [
+        ("endpoints = []".to_owned(), ["store.arangodb.endpoints", "store.backend"]),
+        (String::new(), ["store.arangodb.auth` (the defaults)", "store.arangodb.user` (the defaults)"]),
+        ("user = \"u\"".to_owned(), ["store.arangodb.auth", "store.arangodb.password"]),
+        ("auth = \"none\"\nuser = \"u\"".to_owned(), ["store.arangodb.user", "store.arangodb.auth"]),
+        ("auth = \"none\"\npassword = \"hunter2\"".to_owned(), ["store.arangodb.password", "store.arangodb.auth"]),
+        (format!("{known}ca_file = \"ca.pem\""), ["store.arangodb.ca_file", "store.arangodb.endpoints"]),
+        (format!("{known}write_concern = 4"), ["store.arangodb.write_concern", "store.arangodb.replication_factor"]),
+        (
+            format!("{known}connect_timeout = \"1m\""),
+            ["store.arangodb.connect_timeout", "store.arangodb.request_timeout"],
+        ),
+    ];
+    for (settings, keys) in table {
+        let error = told_of_database(&settings);
+        assert!(error.contains("contradict each other") && !error.contains("hunter2"), "{settings}: {error}");
+        assert!(keys.iter().all(|key| error.contains(key)), "{settings}: {error}");
+    }
+}
+
+#[test]
+fn a_database_that_is_described_must_be_said_to_be_the_store_or_not_to_be() {
+    let read = |environment: &[(&str, &str)]| StoreSettings::read(&from_environment(environment).unwrap());
+    let database = ("WAL__STORE__ARANGODB__DATABASE", "d");
+    let error = read(&[database]).unwrap_err().to_string();
+    let keys = ["`store.backend` (the defaults)", "`store.arangodb` (WAL__STORE__ARANGODB__DATABASE)"];
+    assert!(keys.iter().all(|key| error.contains(key)), "{error}");
+    assert!(read(&[database, ("WAL__STORE__BACKEND", "embedded")]).is_ok());
+}
+
+#[test]
+fn the_password_of_a_database_comes_from_a_file_and_is_in_no_text() {
+    let password = File::with("hunter2\n");
+    let settings = from_environment(&[
+        ("WAL__STORE__BACKEND", "arangodb"),
+        ("WAL__STORE__ARANGODB__USER", "u"),
+        ("WAL__STORE__ARANGODB__PASSWORD_FILE", &password.name()),
+        ("WAL__STORE__ARANGODB__ENDPOINTS", "https://a:1,https://b:2"),
+        // The name of a key that ends as the variables of files do.
+        ("WAL__STORE__ARANGODB__CA_FILE", "/ca.pem"),
+    ])
+    .unwrap();
+    let store = StoreSettings::read(&settings).unwrap();
+    let StoreSettings::ArangoDb(database) = &store else { panic!("{store:?}") };
+    assert_eq!(database.login, Login::Basic { user: "u".into(), password: crate::secret::Secret::new("hunter2") });
+    assert_eq!(database.ca_file.as_deref(), Some(Path::new("/ca.pem")));
+    assert!(!format!("{store:?}").contains("hunter2"));
+
+    let error = told_of_database("endpoints = [\"http://u:hunter2@a:1\"]");
+    assert!(error.contains("`store.arangodb.endpoints`") && !error.contains("hunter2"), "{error}");
 }
 
 #[test]

@@ -212,6 +212,18 @@ proptest! {
 }
 
 #[test]
+fn an_update_names_every_field_of_the_standing() {
+    let one = entry("one");
+    let done = samples::after(one.clone(), &[failed(&one, 1, Reason::Rejected)]);
+    let fields =
+        |state: &State| -> Vec<String> { standing_update(state).as_object().unwrap().keys().cloned().collect() };
+    assert_eq!(fields(&one.state), fields(&done.state));
+    assert_eq!(standing_update(&one.state)["reason"], Value::Null);
+    assert_eq!(standing_update(&one.state)["finished_at"], Value::Null);
+    assert_eq!(standing_update(&done.state)["deadline"], Value::Null);
+}
+
+#[test]
 fn a_completed_entry_keeps_what_its_consumer_said() {
     let one = entry("one");
     let done = samples::after(one.clone(), &[completed(&one, 1)]);
