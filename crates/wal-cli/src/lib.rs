@@ -1,7 +1,7 @@
 //! The operator's and the newcomer's hand: `wal` writes and tails through Kafka; it reads, answers and rescues through the gateway.
 //!
 //! Owns: the command line, how results and problems are shown, and `wal dev` and `wal demo`, which run everything in one process.
-//! Refuses: to open a store that services use (only `dev` and `demo` open one, their own), and to decide anything a service decides.
+//! Refuses: to read or write entries but through services (`dev` and `demo` run their own), and to decide anything a service decides.
 //!
 //! ```text
 //!   args ─▶ write, tail ──▶ Kafka (wal-sdk)          results ─▶ standard output, a table or JSON lines

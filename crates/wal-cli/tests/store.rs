@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -41,6 +43,17 @@ impl Database {
         let file = self.folder.path().join("wal.toml");
         std::fs::write(&file, text).unwrap();
         file.display().to_string()
+    }
+
+    /// What somebody else does in the database.
+    fn post(&self, path: &str, body: &str) {
+        let mut stream = TcpStream::connect(self.server.address()).unwrap();
+        let (length, basic) = (body.len(), "d2FsOmh1bnRlcjI=");
+        let head = format!("Host: x\r\nAuthorization: Basic {basic}\r\nContent-Length: {length}\r\nConnection: close");
+        write!(stream, "POST {path} HTTP/1.1\r\n{head}\r\n\r\n{body}").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 20"), "{answer}");
     }
 
     fn entries(&self, prefix: &str) -> usize {
@@ -101,6 +114,23 @@ fn what_differs_is_told_and_made_as_it_must_be() {
 
     assert_eq!(database.run(longer, &APPLY).json(), plan);
     assert_eq!(database.run(longer, &CHECK).code, Some(0));
+}
+
+#[test]
+fn what_cannot_be_changed_is_told_and_the_rest_is_done() {
+    let database = Database::start();
+    database.post("/_api/database", r#"{"name":"wal"}"#);
+    // An edge collection.
+    database.post("/_db/wal/_api/collection", r#"{"name":"wal_store","type":3}"#);
+
+    let applied = database.run("", &APPLY);
+
+    assert_eq!(applied.code, Some(3), "{applied:?}");
+    let left = applied.json();
+    let text = |field: &str| left[0][field].as_str().unwrap_or_default().to_owned();
+    assert_eq!((left.len(), text("name"), text("step")), (1, "wal_store".into(), "impossible".into()), "{left:?}");
+    let check = database.run("", &CHECK);
+    assert_eq!((check.code, check.json()), (Some(1), left));
 }
 
 #[test]

@@ -79,15 +79,24 @@ impl Error {
 pub async fn open(
     settings: &Settings,
     patience: Duration,
+    waits: impl FnMut(&str),
+) -> Result<Arc<dyn EntryStore>, Error> {
+    open_named(settings, &Named::read(settings)?, patience, waits).await
+}
+
+async fn open_named(
+    settings: &Settings,
+    named: &Named,
+    patience: Duration,
     mut waits: impl FnMut(&str),
 ) -> Result<Arc<dyn EntryStore>, Error> {
-    let options = match Named::read(settings)? {
-        Named::Embedded(folder) => return Ok(Arc::new(Embedded::open(&folder)?)),
+    let options = match named {
+        Named::Embedded(folder) => return Ok(Arc::new(Embedded::open(folder)?)),
         Named::ArangoDb(options) => options,
     };
     let deadline = Instant::now() + patience;
     loop {
-        let why = match tokio::time::timeout_at(deadline, ArangoStore::open(&options)).await {
+        let why = match tokio::time::timeout_at(deadline, ArangoStore::open(options)).await {
             Ok(Ok(store)) => return Ok(Arc::new(store)),
             Ok(Err(OpenError::Unavailable(why))) => why,
             Ok(Err(error)) => return Err(Error::of_database(settings, error)),
@@ -107,7 +116,8 @@ pub async fn of_process(
 ) -> Result<Option<(Arc<dyn EntryStore>, impl Fn(bool) + Send + Sync + 'static)>, service::Error> {
     let answers = process.condition("store", "the store has not been opened yet");
     let patience = Kafka::read(&process.settings)?.start_timeout;
-    let opening = open(&process.settings, patience, |why| {
+    let named = Named::read(&process.settings)?;
+    let opening = open_named(&process.settings, &named, patience, |why| {
         answers.unmet(format!("the database does not answer yet: {why}"));
         warn!(why, "the database does not answer yet");
     });
@@ -117,7 +127,7 @@ pub async fn of_process(
         () = process.shutdown.triggered() => return Ok(None),
     };
     answers.met();
-    tell(&Named::read(&process.settings)?);
+    tell(&named);
     let watch = move |is_answering| match is_answering {
         true => answers.met(),
         false => answers.unmet("the store does not answer"),
