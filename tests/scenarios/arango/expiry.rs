@@ -21,15 +21,17 @@ const SMALL: [(&str, &str); 2] = [("status.batch_records", "10"), ("status.sweep
 fn each_entry_expires_once_though_two_sweep_and_one_dies_at_every_point() {
     let database = Database::new();
     let stage = stage_on(&database);
-    let silent = silent(&stage, 4000);
     let other = start(&stage, "1", &[]);
     wait_for_partitions(&other);
+    let mut all = Vec::new();
 
-    for point in ["mid-publish:2", "after-publish:2", "after-commit:3", "after-apply:2"] {
+    for point in ["mid-publish", "after-publish", "after-commit", "after-apply"] {
         let dying = start(&stage, "0", &[("WAL_FAILPOINT", point)]);
-        expect_died_at(&dying, point.split(':').next().expect("a point has a name"));
+        wait_for_partitions(&dying);
+        all.extend(silent(&stage, point, SILENT / 4, 500));
+        expect_died_at(&dying, point);
     }
-    finish(&stage, &database, &silent, [start(&stage, "0", &[]), other]);
+    finish(&stage, &database, &all, [start(&stage, "0", &[]), other]);
 }
 
 #[test]
@@ -37,7 +39,7 @@ fn each_entry_expires_once_though_two_sweep_and_either_is_killed_at_random() {
     let mut random = seed::random("two sweep one database");
     let database = Database::new();
     let stage = stage_on(&database);
-    let silent = silent(&stage, 4000);
+    let silent = silent(&stage, "silent", SILENT, 4000);
     let mut processes = ["0", "1"].map(|instance| start(&stage, instance, &[]));
 
     for lap in 0..4 {
@@ -58,11 +60,13 @@ fn stage_on(database: &Database) -> Stage {
 
 /// Entries of which nothing is said, with deadlines spread over so many milliseconds, stored.
 #[track_caller]
-fn silent(stage: &Stage, millis: i64) -> Vec<Entry> {
-    let count = i64::try_from(SILENT).expect("a small number");
-    let deadlines = (0..count).map(|number| later(1000 + millis * number / count));
+fn silent(stage: &Stage, name: &str, count: usize, millis: i64) -> Vec<Entry> {
+    let deadlines = (0..count).map(|number| {
+        let share = i64::try_from(number * 1000 / count).expect("a small number");
+        later(300 + millis * share / 1000)
+    });
     let silent: Vec<Entry> =
-        entries("silent", SILENT).into_iter().zip(deadlines).map(|(entry, at)| until(entry, at)).collect();
+        entries(name, count).into_iter().zip(deadlines).map(|(entry, at)| until(entry, at)).collect();
     stage.store(&silent, &[]);
     silent
 }
