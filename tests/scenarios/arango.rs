@@ -1,5 +1,11 @@
 //! Services as processes that share one database, which is the fake.
 
+mod away;
+mod expiry;
+mod faults;
+mod identity;
+mod two_of_each;
+
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -1,7 +1,7 @@
 //! What is said of entries on `wal.acks`, and what becomes of them: in the store, on `wal.status`, among the dead letters.
 
 mod dying;
-mod stage;
+pub mod stage;
 mod sweeping;
 
 use std::collections::BTreeMap;
