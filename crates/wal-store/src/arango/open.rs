@@ -34,7 +34,7 @@ pub enum OpenError {
     #[error("open the store in ArangoDB: {0}")]
     Refused(String),
     /// Something is missing there, or is not as it should be.
-    #[error("open the store in ArangoDB: {}; `wal store migrate` makes it so", list(.0))]
+    #[error("open the store in ArangoDB: {}; `wal store apply` makes it so", list(.0))]
     Schema(Vec<Difference>),
     /// A newer program made it.
     #[error("open the store in ArangoDB: it has format {found}, this program knows {FORMAT}; use the newer program")]

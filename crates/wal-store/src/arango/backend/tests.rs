@@ -501,7 +501,7 @@ async fn what_is_missing_is_named_with_what_makes_it() {
     let error = ArangoStore::open(&options(&server.url)).await.unwrap_err();
     let said = error.to_string();
     assert!(said.contains("no collection `wal_entries`, there is no collection `wal_store`"), "{said}");
-    assert!(said.contains("wal store migrate"), "{said}");
+    assert!(said.contains("wal store apply"), "{said}");
     assert_eq!(schema::plan(&options(&server.url)).await.unwrap().len(), 2);
     assert!(server.heard().iter().all(|heard| heard.line.starts_with("GET ")));
 }
