@@ -12,12 +12,12 @@ use wal_model::id::{EntryKey, Identity};
 use wal_model::{Id, Namespace};
 use wal_runtime::batch_loop::Observer;
 use wal_runtime::shutdown::Shutdown;
-use wal_store::embedded::Embedded;
+use wal_store::Error;
 use wal_store::faults::{Faulty, Method};
-use wal_store::{EntryStore, Error};
 use wal_tests::{Isolation, Kafka, Producer, Proxy, seed, wait_until};
 use wal_writer::Service;
 
+use crate::support::log::block_on;
 use crate::support::{LATER, Load, Log, Outcome, SOON, load};
 
 /// Small batches, so that an outage falls between many of them.
@@ -181,7 +181,7 @@ fn partitions_move_away_from_a_writer_that_waits_for_its_store() {
     let producer = Producer::new(&log.bootstrap);
     let mut requests = load.make(300);
     load::send(&producer, &requests);
-    let shared: Arc<dyn EntryStore> = Arc::new(Embedded::open(log.folder()).expect("the folder is free"));
+    let shared = block_on(log.store());
     let (waiting, working) = (Faulty::new(Arc::clone(&shared)), Faulty::new(shared));
     let gate = waiting.hang(Method::Insert);
 
@@ -207,7 +207,7 @@ fn wait_until_thrown_out(log: &Log) {
 }
 
 fn open(log: &Log) -> Faulty {
-    Faulty::new(Arc::new(Embedded::open(log.folder()).expect("the folder is free")))
+    Faulty::new(block_on(log.store()))
 }
 
 /// A writer within this process.

@@ -5,6 +5,8 @@ use wal_tests::{Kafka, Message, Process};
 
 use crate::support::{Log, SOON};
 
+const IN_A_FOLDER: (&str, &str) = ("store.backend", "embedded");
+
 #[test]
 fn a_group_that_lost_its_offsets_is_not_guessed_for() {
     let log = used_log("lost");
@@ -30,7 +32,7 @@ fn another_store_than_the_one_the_offsets_belong_to_is_refused() {
 
 #[test]
 fn a_store_folder_belongs_to_one_process() {
-    let log = Log::on(&Kafka::shared().bootstrap(), &[]);
+    let log = Log::on(&Kafka::shared().bootstrap(), &[IN_A_FOLDER]);
     let first = log.start_ready(&[]);
 
     let said = expect_refused(&log.start(&[("kafka.instance", "1")]));
@@ -66,10 +68,10 @@ fn an_ingress_topic_that_was_made_anew_is_read_from_its_start() {
     assert!(writer.is_running());
 }
 
-/// A log with one entry and committed offsets.
+/// A log with one entry and committed offsets, in a folder.
 #[track_caller]
 fn used_log(name: &str) -> Log {
-    let log = Log::on(&Kafka::shared().bootstrap(), &[]);
+    let log = Log::on(&Kafka::shared().bootstrap(), &[IN_A_FOLDER]);
     let writer = log.start(&[("policy.target", &log.target(name))]);
     log.send(&[request(&log, "before")]);
     log.receipts(&writer, 1, SOON);

@@ -179,6 +179,29 @@ impl Action {
     pub fn resource_limit() -> Self {
         Self::Refuse(Refusal::error(500, 32))
     }
+
+    /// Everything that passes: the same request may succeed the next time, whether or not it was done this time.
+    pub fn transient() -> Vec<Self> {
+        vec![
+            Self::DropBefore,
+            Self::DropAfter,
+            Self::DropUnsynced,
+            Self::HalfAnswer,
+            Self::connection_lost(),
+            Self::RefuseAfter(Refusal::error(503, 1465)),
+            Self::RefuseAfter(Refusal::error(500, 1457)),
+            Self::locked(),
+            Self::conflict(),
+            Self::read_only(),
+            Self::leadership_changes(),
+            Self::queue_time(3.0),
+            Self::queue_full(),
+            Self::unavailable(),
+            Self::RefuseAfter(Refusal::empty(502)),
+            Self::Refuse(Refusal::error(410, 1500)),
+            Self::Refuse(Refusal::error(500, 1104)),
+        ]
+    }
 }
 
 impl Fault {

@@ -13,14 +13,13 @@ use std::time::Duration;
 use serde::Serialize;
 use wal_runtime::config::Settings;
 use wal_runtime::shutdown::Shutdown;
-use wal_store::EntryStore;
 
 use crate::args;
 use crate::paint::Tone;
 use crate::problem::{Exit, Problem};
 use crate::screen::{Format, Screen, Table};
 use load::{Load, Measured, What};
-use place::Place;
+use place::{Opened, Place};
 
 /// Runs `wal bench store`.
 pub async fn run(screen: &Screen, settings: &Settings, bench: &args::BenchStore) -> Result<Exit, Problem> {
@@ -39,16 +38,19 @@ pub async fn run(screen: &Screen, settings: &Settings, bench: &args::BenchStore)
     removed.map(|()| exit)
 }
 
-async fn measure(screen: &Screen, store: Arc<dyn EntryStore>, bench: &args::BenchStore) -> Result<Exit, Problem> {
-    let load = Load::new(store, bench.batch, bench.time);
-    let mut table = Table::new(&["what", "at once", "per batch", "batches", "documents/s", "p50", "p99"])
-        .numbers(&[1, 2, 3, 4, 5, 6]);
+async fn measure(screen: &Screen, opened: Opened, bench: &args::BenchStore) -> Result<Exit, Problem> {
+    let load = Load::new(Arc::clone(&opened.store), bench.batch, bench.time);
+    let columns = ["what", "at once", "per batch", "batches", "requests/batch", "documents/s", "p50", "p99"];
+    let mut table = Table::new(&columns).numbers(&[1, 2, 3, 4, 5, 6, 7]);
     for what in [What::RoundTrip, What::Insert, What::Fold] {
         for at_once in &bench.concurrency {
+            let before = opened.requests();
             let measured = load.measure(what, *at_once).await?;
+            let requests = opened.requests().zip(before).map(|(after, before)| after - before);
+            let per_batch = requests.map(|requests| requests as f64 / measured.batches as f64);
             match screen.format {
-                Format::Json => screen.json(&MeasuredJson::of(&measured))?,
-                Format::Table => table.row(row(&measured)),
+                Format::Json => screen.json(&MeasuredJson::of(&measured, per_batch))?,
+                Format::Table => table.row(row(&measured, per_batch)),
             }
         }
     }
@@ -63,12 +65,13 @@ async fn measure(screen: &Screen, store: Arc<dyn EntryStore>, bench: &args::Benc
     Ok(Exit::Done)
 }
 
-fn row(measured: &Measured) -> Vec<(Tone, String)> {
+fn row(measured: &Measured, requests_per_batch: Option<f64>) -> Vec<(Tone, String)> {
     vec![
         (Tone::Name, measured.what.as_str().to_owned()),
         (Tone::Plain, measured.at_once.to_string()),
         (Tone::Plain, measured.per_batch.to_string()),
         (Tone::Plain, measured.batches.to_string()),
+        (Tone::Plain, requests_per_batch.map_or_else(|| "-".to_owned(), |requests| format!("{requests:.2}"))),
         (Tone::Strong, format!("{:.0}", measured.documents_per_second())),
         (Tone::Plain, millis(measured.p50)),
         (Tone::Plain, millis(measured.p99)),
@@ -86,6 +89,8 @@ struct MeasuredJson {
     concurrency: u32,
     documents_per_batch: u32,
     batches: usize,
+    /// Of a database only.
+    requests_per_batch: Option<f64>,
     documents: u64,
     seconds: f64,
     documents_per_second: f64,
@@ -94,12 +99,13 @@ struct MeasuredJson {
 }
 
 impl MeasuredJson {
-    fn of(measured: &Measured) -> MeasuredJson {
+    fn of(measured: &Measured, requests_per_batch: Option<f64>) -> MeasuredJson {
         MeasuredJson {
             what: measured.what.as_str(),
             concurrency: measured.at_once,
             documents_per_batch: measured.per_batch,
             batches: measured.batches,
+            requests_per_batch,
             documents: measured.documents(),
             seconds: measured.took.as_secs_f64(),
             documents_per_second: measured.documents_per_second(),

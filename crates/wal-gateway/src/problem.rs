@@ -46,7 +46,7 @@ impl From<Refusal> for Problem {
 impl From<wal_store::Error> for Problem {
     fn from(error: wal_store::Error) -> Problem {
         match error {
-            wal_store::Error::Unavailable(_) => {
+            wal_store::Error::Unavailable(_) | wal_store::Error::ReadOnly(_) => {
                 tracing::warn!(%error, "an entry could not be read");
                 Problem::new(Code::StoreUnavailable, error.to_string())
             }

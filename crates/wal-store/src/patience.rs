@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::warn;
+use tracing::{error, warn};
 use wal_model::ack::Ack;
 use wal_model::{Entry, EntryKey, Timestamp};
 
@@ -18,6 +18,12 @@ const RETRIES: [Duration; 5] = [
     Duration::from_secs(1),
     Duration::from_secs(2),
 ];
+
+/// A store that does not write is asked less often from the start: no haste brings the person who must act.
+const RETRIES_READ_ONLY: &[Duration] = RETRIES.split_at(3).1;
+
+/// Of how many answers in a row that nothing is written one is an alarm: about one a minute.
+const ALARM_EVERY: usize = 30;
 
 /// What is stored cannot be read. Asking again is useless; a person must look.
 #[derive(Debug, thiserror::Error)]
@@ -110,7 +116,7 @@ impl Patient {
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let mut failures = 0;
+        let (mut failures, mut alarms) = (0, 0_usize);
         loop {
             match ask().await {
                 Ok(answer) => {
@@ -119,15 +125,28 @@ impl Patient {
                 }
                 Err(Error::Unavailable(why)) => {
                     (self.watch)(false);
-                    let wait = RETRIES[failures.min(RETRIES.len() - 1)];
+                    let wait = wait_after(failures, &RETRIES);
                     warn!(call, why, ?wait, "the store does not answer");
                     tokio::time::sleep(wait).await;
+                    failures += 1;
+                }
+                Err(Error::ReadOnly(why)) => {
+                    (self.watch)(false);
+                    if alarms.is_multiple_of(ALARM_EVERY) {
+                        error!(call, why, "the store does not write until somebody acts; nothing is lost meanwhile");
+                    }
+                    alarms += 1;
+                    tokio::time::sleep(wait_after(failures, RETRIES_READ_ONLY)).await;
                     failures += 1;
                 }
                 Err(corrupt @ Error::Corrupt(_)) => return Err(Damaged { call, why: corrupt.to_string() }),
             }
         }
     }
+}
+
+fn wait_after(failures: usize, waits: &[Duration]) -> Duration {
+    waits[failures.min(waits.len() - 1)]
 }
 
 impl fmt::Debug for Patient {
@@ -139,6 +158,11 @@ impl fmt::Debug for Patient {
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tracing::instrument::WithSubscriber as _;
+    use tracing::span::{self, Attributes, Record};
+    use tracing::{Event, Level, Metadata, Subscriber};
 
     use super::*;
     use crate::embedded::Embedded;
@@ -177,6 +201,49 @@ mod tests {
         assert_eq!((bench.store.calls(Method::Insert), bench.store.calls(Method::Apply)), (9, 2));
         let expected: Vec<bool> = [[false; 8].as_slice(), &[true, false, true]].concat();
         assert_eq!(*bench.said.lock().unwrap(), expected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_does_not_write_is_asked_slowly_and_somebody_is_called_about_once_a_minute() {
+        let bench = bench();
+        for _ in 0..61 {
+            bench.store.fail_before_with(Method::Insert, Error::ReadOnly("error 1004".to_owned()));
+        }
+        let alarms = Alarms::default();
+        let before = tokio::time::Instant::now();
+        let answers = bench.patient.insert(&[entry("one")]).with_subscriber(alarms.clone()).await.unwrap();
+        assert_eq!(answers, [Inserted::Stored]);
+        assert_eq!((alarms.count(), before.elapsed()), (3, Duration::from_secs(1 + 60 * 2)));
+        assert_eq!(bench.store.calls(Method::Insert), 62);
+    }
+
+    /// Counts the lines for which a person is wanted.
+    #[derive(Clone, Default)]
+    struct Alarms(Arc<AtomicUsize>);
+
+    impl Alarms {
+        fn count(&self) -> usize {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
+
+    impl Subscriber for Alarms {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            *metadata.level() == Level::ERROR
+        }
+
+        fn new_span(&self, _: &Attributes<'_>) -> span::Id {
+            span::Id::from_u64(1)
+        }
+
+        fn record(&self, _: &span::Id, _: &Record<'_>) {}
+        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+        fn enter(&self, _: &span::Id) {}
+        fn exit(&self, _: &span::Id) {}
+
+        fn event(&self, _: &Event<'_>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     #[tokio::test]

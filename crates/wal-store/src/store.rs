@@ -122,6 +122,10 @@ pub enum Error {
     /// Not now; the same call again may succeed. What was asked for may or may not have happened.
     #[error("the store is not available: {0}")]
     Unavailable(String),
+    /// It reads and does not write until a person has acted: a licence limit, too few copies in sync, a full disk. What was asked for may
+    /// or may not have happened; the same call succeeds some day.
+    #[error("the store does not write: {0}")]
+    ReadOnly(String),
     /// What is stored cannot be read; a person must look.
     #[error("the store is damaged: {0}")]
     Corrupt(String),

@@ -69,7 +69,7 @@ async fn until_answered<T, F: Future<Output = Result<T, Error>>>(mut ask: impl F
     loop {
         match ask().await {
             Ok(answer) => return answer,
-            Err(Error::Unavailable(_)) => tokio::time::sleep(Duration::from_millis(2)).await,
+            Err(Error::Unavailable(_) | Error::ReadOnly(_)) => tokio::time::sleep(Duration::from_millis(2)).await,
             Err(Error::Corrupt(why)) => panic!("{why}"),
         }
     }

@@ -31,7 +31,7 @@ async fn store_on(server: &Server) -> ArangoStore {
 }
 
 fn is_unavailable<T>(answer: Result<T, Error>) -> bool {
-    matches!(answer, Err(Error::Unavailable(_)))
+    matches!(answer, Err(Error::Unavailable(_) | Error::ReadOnly(_)))
 }
 
 #[tokio::test]
@@ -92,35 +92,12 @@ async fn what_a_standing_has_not_is_not_in_the_document() {
     assert!(!document.contains_key("deadline"));
 }
 
-/// Everything that a transient fault can be.
-fn transient() -> Vec<Action> {
-    vec![
-        Action::DropBefore,
-        Action::DropAfter,
-        Action::DropUnsynced,
-        Action::HalfAnswer,
-        Action::connection_lost(),
-        Action::RefuseAfter(Refusal::error(503, 1465)),
-        Action::RefuseAfter(Refusal::error(500, 1457)),
-        Action::locked(),
-        Action::conflict(),
-        Action::read_only(),
-        Action::leadership_changes(),
-        Action::queue_time(3.0),
-        Action::queue_full(),
-        Action::unavailable(),
-        Action::RefuseAfter(Refusal::empty(502)),
-        Action::Refuse(Refusal::error(410, 1500)),
-        Action::Refuse(Refusal::error(500, 1104)),
-    ]
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_passes_is_survived_and_nothing_is_lost_or_done_twice() {
     let server = Server::start().await;
     let store = store_on(&server).await;
     let patient = Patient::new(Arc::new(store.clone()));
-    for (nth, action) in transient().into_iter().enumerate() {
+    for (nth, action) in Action::transient().into_iter().enumerate() {
         for skip in 0..3 {
             let entries: Vec<Entry> = (0..3).map(|at| entry(&format!("{nth} {skip} {at}"))).collect();
             let keys: Vec<EntryKey> = entries.iter().map(Entry::key).collect();

@@ -87,7 +87,7 @@ fn child_without_room() {
                     println!("stored full-{at}");
                     stored.push(one);
                 }
-                Err(Error::Unavailable(reason)) => {
+                Err(Error::Unavailable(reason) | Error::ReadOnly(reason)) => {
                     println!("refused {reason}");
                     let keys: Vec<_> = stored.iter().map(Entry::key).collect();
                     let expected: Vec<_> = stored.into_iter().map(Some).collect();

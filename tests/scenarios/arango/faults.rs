@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
-use wal_arango_fake::{Action, Elements, Fault, Refusal};
+use wal_arango_fake::{Action, Elements, Fault};
 use wal_tests::{Kafka, Message, Process, wait_until};
 
 use super::stop;
@@ -17,24 +17,6 @@ const ONE_BATCH: [(&str, &str); 2] = [("topics.partitions", "1"), ("writer.batch
 const DOCUMENTS: &str = "/_api/document/wal_entries";
 /// New requests of a round; as many are repeated from the round before it.
 const NEW: usize = 3;
-
-/// What may become of a request. All of it passes.
-fn faults() -> Vec<Action> {
-    vec![
-        Action::DropBefore,
-        Action::DropAfter,
-        Action::DropUnsynced,
-        Action::HalfAnswer,
-        Action::connection_lost(),
-        Action::RefuseAfter(Refusal::error(503, 1465)),
-        Action::locked(),
-        Action::conflict(),
-        Action::unauthorized(),
-        Action::read_only(),
-        Action::leadership_changes(),
-        Action::unavailable(),
-    ]
-}
 
 #[test]
 fn a_fault_at_the_insert_of_a_batch_loses_nothing_doubles_nothing_and_makes_no_receipt_untrue() {
@@ -56,7 +38,7 @@ fn a_fault_at_the_fence_loses_nothing_doubles_nothing_and_makes_no_receipt_untru
 fn go_wrong_at(path: &str, body: &str) {
     let database = Database::new();
     let mut scene = Scene::new(&database);
-    for fault in faults() {
+    for fault in Action::transient().into_iter().chain([Action::unauthorized()]) {
         database.server.fail(Fault::on("POST", path, fault.clone()).with_body(body));
         scene.send_and_expect_true_receipts(&format!("{fault:?} at {path}"));
     }

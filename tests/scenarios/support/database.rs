@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use wal_arango_fake::Server;
+use wal_arango_fake::{Action, Fault, Server};
 use wal_open::Named;
 use wal_runtime::config::Settings;
 use wal_store::arango::schema;
@@ -12,6 +12,8 @@ use super::log::block_on;
 
 const USER: &str = "wal";
 const PASSWORD: &str = "scenario-password";
+/// Of how many requests one goes wrong, in a database that stumbles.
+const STRIDE: u32 = 3;
 
 /// A database. It has its collections when it is made.
 pub struct Database {
@@ -54,6 +56,14 @@ impl Database {
             ("store.arangodb.user", USER),
             ("store.arangodb.password", PASSWORD),
         ]
+    }
+
+    /// Lets go wrong what passes, each in its own way, one request in so many.
+    pub fn stumble(&self) {
+        self.server.heal();
+        for (skip, action) in (STRIDE..).step_by(STRIDE as usize).zip(Action::transient()) {
+            self.server.fail(Fault::next(action).after(skip));
+        }
     }
 
     /// The documents of all entries by their keys, as anybody sees them who looks into the database.

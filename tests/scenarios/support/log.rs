@@ -16,6 +16,7 @@ use wal_tests::process::Stream;
 use wal_tests::{Isolation, Message, Process, Producer, Record, prefix, unique, wait_until};
 
 use super::SOON;
+use super::database::Database;
 use super::turns::{self, Turn};
 
 /// Partitions of every topic of the log, as long as a scenario does not say otherwise.
@@ -24,6 +25,8 @@ pub const PARTITIONS: usize = 4;
 pub const SECRET: &[u8; 32] = b"scenario-scenario-scenario-12345";
 /// ... and as the configuration takes it, in base64.
 const SECRET_BASE64: &str = "c2NlbmFyaW8tc2NlbmFyaW8tc2NlbmFyaW8tMTIzNDU=";
+/// Which store logs have whose scenario does not say: `arangodb` is the fake, and much goes wrong with it; otherwise a folder.
+const STORE: &str = "WAL_TEST_STORE";
 /// A page of the store.
 const PAGE: usize = 1000;
 
@@ -35,6 +38,8 @@ pub struct Log {
     pub prefix: String,
     settings: Vec<(String, String)>,
     store: TempDir,
+    /// What stands in for the folder.
+    database: Option<Database>,
     _turn: Turn,
 }
 
@@ -70,8 +75,11 @@ impl Log {
         ]
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .into();
-        all.extend(settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
-        let log = Log { bootstrap: bootstrap.to_owned(), prefix, settings: all, store, _turn: turn };
+        let database = is_database_wanted(settings).then(Database::new);
+        let owned = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
+        all.extend(database.iter().flat_map(Database::settings).map(owned));
+        all.extend(settings.iter().copied().map(owned));
+        let log = Log { bootstrap: bootstrap.to_owned(), prefix, settings: all, store, database, _turn: turn };
         log.make_topics();
         log
     }
@@ -129,6 +137,7 @@ impl Log {
     /// Starts any of the log's services.
     #[track_caller]
     pub fn start_program(&self, name: &str, settings: &[(&str, &str)], env: &[(&str, &str)]) -> Process {
+        self.database.iter().for_each(Database::stumble);
         let mut all = self.env(settings.iter().copied());
         all.extend(env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let all: Vec<(&str, &str)> = all.iter().map(|(name, value)| (&**name, &**value)).collect();
@@ -138,10 +147,7 @@ impl Log {
     /// Starts a retry scheduler, with settings that go before the log's own; does not wait for it.
     #[track_caller]
     pub fn start_scheduler(&self, settings: &[(&str, &str)], env: &[(&str, &str)]) -> Process {
-        let mut all = self.env(settings.iter().copied());
-        all.extend(env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-        let all: Vec<(&str, &str)> = all.iter().map(|(name, value)| (&**name, &**value)).collect();
-        Process::start("wal-retry-scheduler", &[], &all)
+        self.start_program("wal-retry-scheduler", settings, env)
     }
 
     /// Settings as a writer within this process takes them, with others that go before the log's own.
@@ -165,6 +171,7 @@ impl Log {
     /// The store that the log's settings name, for the runtime that it is opened in. A folder belongs to one process, so then no service
     /// may be running.
     pub async fn store(&self) -> Arc<dyn EntryStore> {
+        self.database.iter().for_each(|database| database.server.heal());
         let opened = wal_open::open(&self.settings(&[]), SOON, |_| {}).await;
         opened.unwrap_or_else(|error| panic!("the store cannot be opened: {error}"))
     }
@@ -266,6 +273,14 @@ impl Log {
     fn env<'a>(&'a self, given: impl Iterator<Item = (&'a str, &'a str)>) -> BTreeMap<String, String> {
         let own = self.settings.iter().map(|(key, value)| (&**key, &**value));
         own.chain(given).map(|(key, value)| (variable(key), value.to_owned())).collect()
+    }
+}
+
+fn is_database_wanted(settings: &[(&str, &str)]) -> bool {
+    match std::env::var(STORE).ok().as_deref() {
+        None | Some("folder") => false,
+        Some("arangodb") => settings.iter().all(|(key, _)| *key != "store.backend"),
+        Some(other) => panic!("{STORE} is {other:?}, which is neither folder nor arangodb"),
     }
 }
 

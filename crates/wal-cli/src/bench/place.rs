@@ -24,6 +24,19 @@ pub enum Place {
     Database(Box<Options>),
 }
 
+/// The store that was made there.
+pub struct Opened {
+    pub store: Arc<dyn EntryStore>,
+    database: Option<ArangoStore>,
+}
+
+impl Opened {
+    /// How many requests a database was asked so far; a folder is asked none.
+    pub fn requests(&self) -> Option<u64> {
+        self.database.as_ref().map(ArangoStore::requests)
+    }
+}
+
 impl Place {
     /// Finds a place beside the store that the settings name, for so many requests at once. Refuses one that holds entries.
     pub async fn find(settings: &Settings, at_once: usize) -> Result<Place, Problem> {
@@ -58,15 +71,16 @@ impl Place {
     }
 
     /// Makes a store there.
-    pub async fn open(&self, settings: &Settings) -> Result<Arc<dyn EntryStore>, Problem> {
+    pub async fn open(&self, settings: &Settings) -> Result<Opened, Problem> {
         match self {
             Place::Folder(folder) => {
                 let store = Embedded::open(folder.path()).map_err(|error| store::problem(&Error::Folder(error)))?;
-                Ok(Arc::new(store))
+                Ok(Opened { store: Arc::new(store), database: None })
             }
             Place::Database(options) => {
                 schema::apply(options).await.map_err(failed(settings))?;
-                Ok(Arc::new(ArangoStore::open(options).await.map_err(failed(settings))?))
+                let database = ArangoStore::open(options).await.map_err(failed(settings))?;
+                Ok(Opened { store: Arc::new(database.clone()), database: Some(database) })
             }
         }
     }

@@ -98,6 +98,7 @@ fn described(fault: Fault) -> ClientError {
         | Class::Missing
         | Class::Refused
         | Class::Unavailable
+        | Class::ReadOnly
         | Class::CursorGone
         | Class::Damaged => 503,
     };

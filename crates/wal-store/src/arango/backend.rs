@@ -50,6 +50,11 @@ impl ArangoStore {
     pub async fn open(options: &Options) -> Result<ArangoStore, OpenError> {
         Ok(ArangoStore { inner: Arc::new(open::open(options).await?) })
     }
+
+    /// How many requests this store has made of its database: round trips, those that failed included.
+    pub fn requests(&self) -> u64 {
+        self.inner.connection.requests()
+    }
 }
 
 impl fmt::Debug for ArangoStore {

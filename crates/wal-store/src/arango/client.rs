@@ -12,7 +12,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -98,6 +98,8 @@ struct Inner {
     current: AtomicUsize,
     credentials: Credentials,
     limit: Limit,
+    /// How often a server was asked anything.
+    requests: AtomicU64,
     request_timeout: Duration,
     answer_max: usize,
     /// Where a server is asked for its version: not everybody may ask in `_system`.
@@ -127,6 +129,7 @@ impl Client {
             current: AtomicUsize::new(0),
             credentials: Credentials::new(options.login.clone()),
             limit: Limit::new(options.concurrency),
+            requests: AtomicU64::new(0),
             request_timeout: options.request_timeout,
             answer_max: ANSWER_MAX,
             database: options.database.clone(),
@@ -137,6 +140,11 @@ impl Client {
     /// The database.
     pub(super) fn database(&self) -> &str {
         &self.inner.database
+    }
+
+    /// How often a server was asked anything.
+    pub(super) fn requests(&self) -> u64 {
+        self.inner.requests.load(Ordering::Relaxed)
     }
 
     /// Makes a request; an answer that is no success is a fault.
@@ -262,6 +270,7 @@ impl Inner {
         }
         // Who has given up should not be served: it would only lengthen the queue.
         request = request.header(QUEUE_TIME, self.request_timeout.as_secs().max(1));
+        self.requests.fetch_add(1, Ordering::Relaxed);
         let mut response = request.send().await.map_err(|error| self.silence(at, error))?;
         let (status, load) = (response.status(), load(response.headers()));
         let mut body = Vec::new();

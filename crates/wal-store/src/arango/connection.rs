@@ -95,6 +95,11 @@ impl Connection {
         self.session.client.call(&call).await
     }
 
+    /// How often a server was asked anything.
+    pub(super) fn requests(&self) -> u64 {
+        self.session.client.requests()
+    }
+
     pub(super) async fn call(&self, method: Method, path: &str, body: Bytes, repeat: Repeat) -> Result<Answer, Fault> {
         self.session.client.call(&Call { method, path: self.path(path), body, repeat, endpoint: None }).await
     }

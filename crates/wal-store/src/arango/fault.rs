@@ -30,6 +30,8 @@ pub(super) enum Class {
     Busy,
     /// Not now.
     Unavailable,
+    /// It reads and does not write, until a person has acted: a licence limit, too few copies in sync, a full disk.
+    ReadOnly,
     /// The cursor is gone: ask the question again.
     CursorGone,
     /// A person must change something: a collection, a right, a setting.
@@ -77,6 +79,7 @@ impl From<Fault> for Error {
             Class::Misconfigured | Class::Unauthorised => {
                 Error::Corrupt(format!("the database does not let us: {}", fault.said))
             }
+            Class::ReadOnly => Error::ReadOnly(fault.said),
             Class::Duplicate
             | Class::Conflict
             | Class::Missing
@@ -93,6 +96,7 @@ impl From<Error> for Fault {
     fn from(error: Error) -> Fault {
         match error {
             Error::Unavailable(said) => Fault::new(Class::Unavailable, said),
+            Error::ReadOnly(said) => Fault::new(Class::ReadOnly, said),
             Error::Corrupt(said) => Fault::new(Class::Damaged, said),
         }
     }
@@ -131,6 +135,8 @@ pub(super) fn classify(status: u16, number: Option<u32>) -> Class {
         (401, _) => Class::Unauthorised,
         (413, _) => Class::TooLarge,
         (503, Some(21003)) | (429, _) => Class::Busy,
+        // By configuration with 403 or 503.
+        (_, Some(1004)) => Class::ReadOnly,
         (503 | 408 | 502 | 504, _) => Class::Unavailable,
         (_, Some(number)) => of_number(number).unwrap_or_else(|| of_status(status)),
         (_, None) => of_status(status),
@@ -150,9 +156,11 @@ pub(super) fn of_number(number: u32) -> Option<Class> {
         1600 => Class::CursorGone,
         // Unknown collection, unknown database, keys or shard keys that may not be chosen, no right.
         11 | 1203 | 1228 | 1466 | 1469 => Class::Misconfigured,
-        // Locks, read-only, write concern, timeouts, disk and memory, shutdown, start, cluster, leadership, killed, cursor busy.
-        3 | 18 | 21 | 28 | 29 | 30 | 38 | 503 | 1004 | 1104 | 1429 | 1457 | 1464 | 1465 | 1478 | 1490 | 1491 | 1495
-        | 1496 | 1500 | 1601 | 1654 => Class::Unavailable,
+        // The system's own, read-only or too few copies, disk full, write concern.
+        3 | 1004 | 1104 | 1429 => Class::ReadOnly,
+        // Locks, timeouts, memory, shutdown, start, cluster, leadership, killed, cursor busy.
+        18 | 21 | 28 | 29 | 30 | 38 | 503 | 1457 | 1464 | 1465 | 1478 | 1490 | 1491 | 1495 | 1496 | 1500 | 1601
+        | 1654 => Class::Unavailable,
         // Statements of ours that this database does not take.
         1501..=1599 => Class::Misconfigured,
         _ => return None,
@@ -206,8 +214,8 @@ mod tests {
             (400, Some(600), Class::Refused),
             (400, Some(1466), Class::Misconfigured),
             (400, Some(1469), Class::Misconfigured),
-            (403, Some(1004), Class::Unavailable),
-            (503, Some(1004), Class::Unavailable),
+            (403, Some(1004), Class::ReadOnly),
+            (503, Some(1004), Class::ReadOnly),
             (403, Some(11), Class::Misconfigured),
             (403, None, Class::Misconfigured),
             (401, None, Class::Unauthorised),
@@ -227,7 +235,7 @@ mod tests {
             (503, None, Class::Unavailable),
             (406, Some(1490), Class::Unavailable),
             (421, Some(1491), Class::Unavailable),
-            (500, Some(1429), Class::Unavailable),
+            (500, Some(1429), Class::ReadOnly),
             (503, Some(21003), Class::Busy),
             (412, Some(21004), Class::Busy),
             (429, None, Class::Busy),
@@ -238,8 +246,8 @@ mod tests {
             (410, Some(1654), Class::Unavailable),
             (404, Some(1600), Class::CursorGone),
             (409, Some(1601), Class::Unavailable),
-            (500, Some(1104), Class::Unavailable),
-            (500, Some(3), Class::Unavailable),
+            (500, Some(1104), Class::ReadOnly),
+            (500, Some(3), Class::ReadOnly),
             (400, Some(1501), Class::Misconfigured),
             (400, Some(1579), Class::Misconfigured),
             (404, None, Class::Misconfigured),

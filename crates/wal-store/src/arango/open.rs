@@ -58,6 +58,7 @@ impl From<Fault> for OpenError {
             | Class::TooLarge
             | Class::Busy
             | Class::Unavailable
+            | Class::ReadOnly
             | Class::CursorGone => OpenError::Unavailable(fault.said),
         }
     }

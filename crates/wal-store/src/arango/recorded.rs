@@ -103,7 +103,7 @@ fn failures_have_a_class() {
             404 => &[Class::Missing, Class::Misconfigured, Class::CursorGone],
             409 => &[Class::Duplicate],
             412 => &[Class::Conflict],
-            500 => &[Class::TooLarge, Class::Unavailable],
+            500 => &[Class::TooLarge, Class::Unavailable, Class::ReadOnly],
             _ => &[Class::Misconfigured, Class::Refused],
         };
         assert!(expected.contains(&class), "{} ({}): {class:?}", exchange.name, exchange.status);
