@@ -26,6 +26,8 @@ struct Stopping {
 }
 
 impl Handler for Stopping {
+    const OVERLAPS: bool = true;
+
     async fn handle(&self, batch: &Batch) -> Result<Vec<OutRecord>, CannotGoOn> {
         let batches = self.batches.fetch_add(1, Ordering::Relaxed) + 1;
         if self.stop_at == Some(batches) {

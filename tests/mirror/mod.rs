@@ -10,6 +10,8 @@ pub struct Mirror {
 }
 
 impl Handler for Mirror {
+    const OVERLAPS: bool = true;
+
     async fn handle(&self, batch: &Batch) -> Result<Vec<OutRecord>, CannotGoOn> {
         let copy = |record: &InRecord| OutRecord {
             topic: self.to.clone(),

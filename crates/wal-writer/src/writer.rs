@@ -40,6 +40,9 @@ pub(crate) struct Writer<B> {
 }
 
 impl<B: Brokers> Handler for Writer<B> {
+    /// All that one batch leaves for the next is in the store.
+    const OVERLAPS: bool = true;
+
     async fn handle(&self, batch: &Batch) -> Result<Vec<OutRecord>, CannotGoOn> {
         let mut cases: Vec<Case> = batch.records.iter().map(|record| self.case(record, &self.policy)).collect();
         let mut shapes = self.shapes(&cases).await;

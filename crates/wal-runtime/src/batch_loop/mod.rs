@@ -1,21 +1,23 @@
 //! The Kafka batch loop: consume, handle, publish and commit, once for all services.
 //!
 //! ```text
-//!   poll thread                                  work thread
-//!   ───────────                                  ───────────
+//!   poll thread                                handle thread                    publish thread
+//!   ───────────                                ─────────────                    ──────────────
 //!   serve rebalances (always)
-//!   take metadata and epochs, then records ────▶ handler: store, plan        (abandoned when a partition moves)
-//!   or, at a tick, no records
-//!   serve rebalances                             begin, offsets, send all
-//!   serve rebalances                             epochs still hold? commit
-//!   next batch, or rewind to what is committed ◀─ committed | again
+//!   take metadata and epochs, then records ──▶ handler: store, plan ──────────▶ begin, offsets, send all
+//!   or, at a tick, no records                  (abandoned when a partition      epochs still hold? commit
+//!                                               moves or a batch before fails)       │
+//!   next batch, or rewind to what is committed ◀── committed | again | dropped ──────┘
 //! ```
 //!
-//! One batch is in hand at a time; what waits behind it waits in bounded partition queues, so a slow store slows consumption and
-//! never fills memory. Nothing is remembered across a failure: the place to go on from is what the broker says is committed.
+//! Batches pass the threads in order. A handler that allows it handles one batch while the one before is published, and no more than
+//! that: what waits behind waits in bounded partition queues, so a slow store slows consumption and never fills memory. When a batch
+//! fails, those behind it are dropped, whatever was done for them. Nothing is remembered across a failure: the place to go on from is
+//! what the broker says is committed.
 
 mod batch;
 mod gate;
+mod hands;
 mod lanes;
 mod source;
 
@@ -25,15 +27,14 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
-use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tracing::{debug, info, warn};
-use wal_kafka::epochs::{Epochs, Snapshot};
-use wal_kafka::native::GroupMetadata;
-use wal_kafka::publisher::{NextOffsets, Publisher, Unpublished};
+use wal_kafka::epochs::Epochs;
+use wal_kafka::publisher::Publisher;
 use wal_kafka::wake::Wake;
 use wal_kafka::watchdog::Watchdog;
 use wal_model::{OutRecord, Topic};
@@ -42,6 +43,7 @@ pub use batch::{Batch, Place};
 pub use gate::{Gate, Look};
 pub use wal_kafka::watchdog::EXIT_CODE;
 
+use hands::{Done, Hands, Kind, Work};
 use source::{Source, Standing, Taken, Unreadable};
 
 /// How long the poll thread rests when nothing wakes it; rebalances and errors wake it, so this is only a safety net.
@@ -56,6 +58,8 @@ const RETRIES: [Duration; 5] = [
     Duration::from_secs(1),
     Duration::from_secs(2),
 ];
+/// Answers that may wait for the poll thread: of every batch in hand, and of a producer that is not ready.
+const ANSWERS: usize = 8;
 /// How long leaving the group may take before the process ends without having left.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -115,6 +119,10 @@ pub struct CannotGoOn(pub String);
 
 /// What a service does with a batch.
 pub trait Handler: Send + Sync + 'static {
+    /// Whether a batch may be handled while the one before it is being published, of which nobody knows yet whether it will be
+    /// committed. What is handled is published only if it was.
+    const OVERLAPS: bool = false;
+
     /// Does what must be done before anything is published, and says what is to be published.
     ///
     /// May be called again with the same records, here or in another process, after any of its effects. May be dropped at any
@@ -168,34 +176,6 @@ pub enum Error {
     Fatal(String),
 }
 
-/// A batch on its way through the work thread.
-struct Work {
-    kind: Kind,
-    batch: Batch,
-    next: NextOffsets,
-    metadata: GroupMetadata,
-    snapshot: Snapshot,
-}
-
-/// What is to be done with a batch.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Records,
-    Tick,
-    /// Only its offsets are to be committed.
-    KeepPlace,
-}
-
-/// What the work thread tells the poll thread.
-enum Done {
-    Ready,
-    NotReady(String),
-    /// These offsets.
-    Committed(NextOffsets),
-    Again(String),
-    Fatal(String),
-}
-
 /// Runs a batch loop until `shutdown` completes or it cannot go on.
 pub async fn run<H: Handler>(
     options: Options,
@@ -210,19 +190,19 @@ pub async fn run<H: Handler>(
     let watchdog = Watchdog::deadly()?;
     let source = Source::new(&options.consumer, &options.group, options.reads, Arc::clone(&epochs), Arc::clone(&wake))?;
     let publisher = Publisher::new(options.producer.clone(), options.offset_metadata.clone(), watchdog.clone());
-    let (to_worker, work) = mpsc::sync_channel(1);
-    let (to_poller, done) = mpsc::sync_channel(4);
-    let worker = Worker {
+    let depth = if H::OVERLAPS { 2 } else { 1 };
+    let (to_handle, work) = mpsc::sync_channel(depth);
+    let (to_poller, done) = mpsc::sync_channel(ANSWERS);
+    let hands = Hands {
+        handler: Arc::new(handler),
         publisher,
-        handler,
         epochs: Arc::clone(&epochs),
         observer: Arc::clone(&observer),
         cancelled,
         done: to_poller,
         wake: Arc::clone(&wake),
-        runtime: Handle::current(),
     };
-    let worker = std::thread::Builder::new().name("wal-work".into()).spawn(move || worker.run(&work))?;
+    let hands = hands.start(work, depth)?;
     let poller = Poller {
         source,
         epochs,
@@ -235,7 +215,10 @@ pub async fn run<H: Handler>(
         stop_timeout: options.stop_timeout,
         is_stopping: Arc::clone(&is_stopping),
         wake: Arc::clone(&wake),
-        work: to_worker,
+        depth,
+        in_hand: 0,
+        run: 1,
+        work: to_handle,
         done,
         cancel,
     };
@@ -252,9 +235,9 @@ pub async fn run<H: Handler>(
             end.await
         }
     };
-    let joined = tokio::task::spawn_blocking(move || (poller.join(), worker.join())).await;
+    let joined = tokio::task::spawn_blocking(move || (poller.join(), hands.map(JoinHandle::join))).await;
     watchdog.stop();
-    let is_sound = matches!(joined, Ok((Ok(()), Ok(()))));
+    let is_sound = matches!(joined, Ok((Ok(()), [Ok(()), Ok(())])));
     match result {
         Ok(result) if is_sound => result,
         _ => Err(Error::Fatal("a thread of the batch loop panicked".to_owned())),
@@ -276,20 +259,24 @@ struct Poller {
     stop_timeout: Duration,
     is_stopping: Arc<AtomicBool>,
     wake: Arc<Wake>,
+    /// How many batches may be in hand.
+    depth: usize,
+    /// How many are: handed over, and not answered for yet.
+    in_hand: usize,
+    /// Counts the rewinds: a batch of an earlier run is of no use any more.
+    run: u64,
     work: SyncSender<Work>,
     done: Receiver<Done>,
     cancel: watch::Sender<bool>,
 }
 
-/// What the poll thread is waiting for.
+/// What the poll thread does.
 enum Phase {
-    /// The first transactional producer.
+    /// Waits for the first transactional producer.
     Starting { since: Instant },
-    /// Records.
-    Idle,
-    /// The work thread.
-    Busy,
-    /// The brokers, to say where to go on.
+    /// Takes batches, as long as not too many are in hand.
+    Taking,
+    /// Waits until nothing is in hand and the brokers have said where to go on.
     Rewinding { not_before: Instant },
 }
 
@@ -317,74 +304,98 @@ impl Poller {
             phase = self.hear(phase)?;
             if self.is_stopping.load(Ordering::SeqCst) {
                 let stop_by = *stop_by.get_or_insert_with(|| Instant::now() + self.stop_timeout);
-                if !matches!(phase, Phase::Busy) || Instant::now() >= stop_by {
+                if self.in_hand == 0 || Instant::now() >= stop_by {
                     return Ok(());
                 }
+            } else {
+                phase = match phase {
+                    Phase::Taking => {
+                        while self.in_hand < self.depth && self.take()? {}
+                        Phase::Taking
+                    }
+                    Phase::Rewinding { not_before } if self.in_hand == 0 && Instant::now() >= not_before => {
+                        self.rewind()?
+                    }
+                    waiting => waiting,
+                };
             }
-            phase = match phase {
-                Phase::Idle => self.start()?,
-                Phase::Rewinding { not_before } if Instant::now() >= not_before => self.rewind()?,
-                waiting => waiting,
-            };
             // An idle look found nothing, a busy one must wait: either way something will wake this thread.
             self.wake.wait(self.rest(&phase));
         }
     }
 
-    /// Takes in what the work thread said.
-    fn hear(&mut self, phase: Phase) -> Result<Phase, Error> {
-        match self.done.try_recv() {
-            Err(TryRecvError::Empty) => Ok(phase),
-            Err(TryRecvError::Disconnected) => Err(Error::Fatal("the work thread ended".to_owned())),
-            Ok(Done::Ready) => {
-                self.source.identify(self.start_timeout).map_err(fatal)?;
-                self.source.subscribe()?;
-                Ok(Phase::Idle)
-            }
-            Ok(Done::NotReady(why)) => match phase {
-                Phase::Starting { since } if since.elapsed() >= self.start_timeout => {
-                    Err(Error::NoTransactions(self.start_timeout, why))
+    /// Takes in what the other threads said.
+    fn hear(&mut self, mut phase: Phase) -> Result<Phase, Error> {
+        loop {
+            let done = match self.done.try_recv() {
+                Err(TryRecvError::Empty) => return Ok(phase),
+                Err(TryRecvError::Disconnected) => return Err(ended()),
+                Ok(done) => done,
+            };
+            phase = match done {
+                Done::Ready => {
+                    self.source.identify(self.start_timeout).map_err(fatal)?;
+                    self.source.subscribe()?;
+                    Phase::Taking
                 }
-                phase => Ok(phase),
-            },
-            Ok(Done::Committed(next)) => {
-                self.has_committed = true;
-                self.source.committed(&next);
-                Ok(Phase::Idle)
-            }
-            Ok(Done::Again(why)) => {
-                warn!(why, "batch given up, reading again from the committed offsets");
-                self.observer.rewound(&why);
-                Ok(Phase::Rewinding { not_before: Instant::now() })
-            }
-            Ok(Done::Fatal(why)) => Err(Error::Fatal(why)),
+                Done::NotReady(why) => match phase {
+                    Phase::Starting { since } if since.elapsed() >= self.start_timeout => {
+                        return Err(Error::NoTransactions(self.start_timeout, why));
+                    }
+                    phase => phase,
+                },
+                Done::Committed(next) => {
+                    self.in_hand -= 1;
+                    self.has_committed = true;
+                    self.source.committed(&next);
+                    phase
+                }
+                Done::Again(why) => {
+                    self.in_hand -= 1;
+                    warn!(why, "batch given up, reading again from the committed offsets");
+                    self.observer.rewound(&why);
+                    Phase::Rewinding { not_before: Instant::now() }
+                }
+                Done::Dropped => {
+                    self.in_hand -= 1;
+                    phase
+                }
+                Done::Fatal(why) => return Err(Error::Fatal(why)),
+            };
         }
     }
 
     /// How long nothing can happen that does not wake this thread.
     fn rest(&self, phase: &Phase) -> Duration {
-        let Phase::Idle = phase else { return REST };
+        if !matches!(phase, Phase::Taking) || self.in_hand > 0 {
+            return REST;
+        }
         let until_tick = self.tick.map_or(REST, |every| every.saturating_sub(self.last_tick.elapsed()));
         let rest = self.source.rest().unwrap_or(REST).min(until_tick);
         rest.clamp(SHORTEST_REST, REST)
     }
 
-    fn start(&mut self) -> Result<Phase, Error> {
+    /// Hands over what there is to do; false if there is nothing just now.
+    fn take(&mut self) -> Result<bool, Error> {
         let is_tick_due = self.tick.is_some_and(|every| self.last_tick.elapsed() >= every);
         if is_tick_due || !self.has_committed || self.source.is_to_be_kept() {
+            // Where partitions stand is known only when nothing of them is in hand.
+            if self.in_hand > 0 {
+                return Ok(false);
+            }
             let kind = if is_tick_due { Kind::Tick } else { Kind::KeepPlace };
             if let Some(Standing { metadata, snapshot, places }) = self.source.stand(&self.epochs) {
                 self.last_tick = if is_tick_due { Instant::now() } else { self.last_tick };
                 let next = places.iter().map(|(partition, place)| (partition.clone(), place.next)).collect();
                 let batch = Batch { records: Vec::new(), places };
-                return self.hand_over(Work { kind, batch, next, metadata, snapshot });
+                return self.hand_over(Work { run: self.run, kind, batch, next, metadata, snapshot });
             }
         }
-        self.start_batch()
+        self.take_batch()
     }
 
-    fn start_batch(&mut self) -> Result<Phase, Error> {
-        let Some(taken) = self.source.take(&self.limits, &self.epochs).map_err(fatal)? else { return Ok(Phase::Idle) };
+    fn take_batch(&mut self) -> Result<bool, Error> {
+        let Some(taken) = self.source.take(&self.limits, &self.epochs).map_err(fatal)? else { return Ok(false) };
         let Taken { mut builder, metadata, snapshot } = taken;
         let full_by = Instant::now() + self.limits.wait;
         while builder.len() < self.limits.records && builder.bytes() < self.limits.bytes {
@@ -403,25 +414,32 @@ impl Poller {
             (partition, Place { assignment, next, committed: next })
         };
         let places: HashMap<(Topic, i32), Place> = first.into_iter().map(place).collect();
-        self.hand_over(Work { kind: Kind::Records, batch: Batch { records, places }, next, metadata, snapshot })
+        let batch = Batch { records, places };
+        self.hand_over(Work { run: self.run, kind: Kind::Records, batch, next, metadata, snapshot })
     }
 
-    fn hand_over(&self, work: Work) -> Result<Phase, Error> {
-        match self.work.try_send(work) {
-            Ok(()) => Ok(Phase::Busy),
-            Err(_) => Err(Error::Fatal("the work thread ended".to_owned())),
-        }
+    fn hand_over(&mut self, work: Work) -> Result<bool, Error> {
+        self.work.try_send(work).map_err(|_| ended())?;
+        self.in_hand += 1;
+        Ok(true)
     }
 
     fn rewind(&mut self) -> Result<Phase, Error> {
         match self.source.rewind().map_err(fatal)? {
-            Ok(()) => Ok(Phase::Idle),
+            Ok(()) => {
+                self.run += 1;
+                Ok(Phase::Taking)
+            }
             Err(why) => {
                 warn!(why, "could not go back to the committed offsets yet");
                 Ok(Phase::Rewinding { not_before: Instant::now() + RETRIES[2] })
             }
         }
     }
+}
+
+fn ended() -> Error {
+    Error::Fatal("a thread of the batch loop ended".to_owned())
 }
 
 fn fatal(error: Unreadable) -> Error {
@@ -441,115 +459,5 @@ fn close(source: Source) {
         info!("left the consumer group");
     } else {
         warn!("could not leave the consumer group in time; its session will expire");
-    }
-}
-
-/// The work thread.
-struct Worker<H> {
-    publisher: Publisher,
-    handler: H,
-    epochs: Arc<Epochs>,
-    observer: Arc<dyn Observer>,
-    cancelled: watch::Receiver<bool>,
-    done: SyncSender<Done>,
-    wake: Arc<Wake>,
-    runtime: Handle,
-}
-
-impl<H: Handler> Worker<H> {
-    fn run(mut self, work: &Receiver<Work>) {
-        if self.get_ready() {
-            self.say(Done::Ready);
-            let mut failures = 0;
-            while let Ok(work) = work.recv() {
-                let done = self.process(&work);
-                drop(work);
-                failures = if matches!(done, Done::Again(_)) { failures + 1 } else { 0 };
-                if failures > 0 {
-                    self.handler.given_up();
-                }
-                // Committed offsets are final only when no older transaction is open.
-                if failures > 0 && !(self.rest(failures) && self.get_ready()) {
-                    break;
-                }
-                self.say(done);
-            }
-        }
-        self.publisher.close();
-    }
-
-    fn say(&self, done: Done) {
-        // A full channel cannot be: one batch, one answer. A poll thread that is over does not listen, and need not.
-        let _ = self.done.send(done);
-        self.wake.wake();
-    }
-
-    fn process(&mut self, work: &Work) -> Done {
-        let outputs = self.runtime.block_on(async {
-            let mut cancelled = self.cancelled.clone();
-            tokio::select! {
-                biased;
-                () = self.epochs.passed(&work.snapshot) => Err(Done::Again("a partition of the batch moved away".to_owned())),
-                _ = cancelled.wait_for(|is_cancelled| *is_cancelled) => Err(Done::Again("stopping".to_owned())),
-                outputs = self.outputs(work) => outputs.map_err(|CannotGoOn(why)| Done::Fatal(why)),
-            }
-        });
-        let outputs = match outputs {
-            Ok(outputs) => outputs,
-            Err(done) => return done,
-        };
-        if work.kind == Kind::Tick && outputs.is_empty() {
-            self.handler.committed();
-            return Done::Committed(NextOffsets::new());
-        }
-        let is_held = || self.epochs.holds(&work.snapshot);
-        match self.publisher.publish(&outputs, &work.next, &work.metadata, is_held) {
-            Ok(()) => {
-                if work.kind != Kind::KeepPlace {
-                    self.handler.committed();
-                    self.observer.committed(work.batch.records.len(), outputs.len());
-                }
-                Done::Committed(work.next.clone())
-            }
-            // What is committed says which of the two it was.
-            Err(Unpublished::Again(why) | Unpublished::Unclear(why)) => Done::Again(why),
-            Err(Unpublished::Fatal(why)) => Done::Fatal(why),
-        }
-    }
-
-    async fn outputs(&self, work: &Work) -> Result<Vec<OutRecord>, CannotGoOn> {
-        match work.kind {
-            Kind::Records => self.handler.handle(&work.batch).await,
-            Kind::Tick => self.handler.tick(&work.batch).await,
-            Kind::KeepPlace => Ok(Vec::new()),
-        }
-    }
-
-    /// Tries until there is a transactional producer; false when told to stop.
-    fn get_ready(&mut self) -> bool {
-        let mut failures = 0;
-        loop {
-            match self.publisher.ready() {
-                Ok(()) => return true,
-                Err(error) => {
-                    warn!(%error, "no transactional producer yet");
-                    self.say(Done::NotReady(error.to_string()));
-                    failures += 1;
-                    if !self.rest(failures) {
-                        return false;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Waits a little longer after each failure in a row; false when told to stop.
-    fn rest(&self, failures: usize) -> bool {
-        let wait = RETRIES[failures.saturating_sub(1).min(RETRIES.len() - 1)];
-        let mut cancelled = self.cancelled.clone();
-        self.runtime.block_on(async {
-            let is_cancelled = tokio::time::timeout(wait, cancelled.wait_for(|is_cancelled| *is_cancelled)).await;
-            is_cancelled.is_err()
-        })
     }
 }

@@ -1,0 +1,238 @@
+//! The threads behind the poll thread: one handles batches, the other publishes them. Each batch passes both, in order, and is answered
+//! for once.
+
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tracing::warn;
+use wal_kafka::epochs::{Epochs, Snapshot};
+use wal_kafka::native::GroupMetadata;
+use wal_kafka::publisher::{NextOffsets, Publisher, Unpublished};
+use wal_kafka::wake::Wake;
+use wal_model::OutRecord;
+
+use super::{Batch, CannotGoOn, Handler, Observer, RETRIES};
+
+/// A batch on its way.
+pub(super) struct Work {
+    /// How many rewinds there were before it.
+    pub(super) run: u64,
+    pub(super) kind: Kind,
+    pub(super) batch: Batch,
+    pub(super) next: NextOffsets,
+    pub(super) metadata: GroupMetadata,
+    pub(super) snapshot: Snapshot,
+}
+
+/// What is to be done with a batch.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Records,
+    Tick,
+    /// Only its offsets are to be committed.
+    KeepPlace,
+}
+
+/// What the poll thread is told.
+pub(super) enum Done {
+    Ready,
+    NotReady(String),
+    /// These offsets.
+    Committed(NextOffsets),
+    Again(String),
+    /// A batch before it failed.
+    Dropped,
+    Fatal(String),
+}
+
+/// What both threads need.
+pub(super) struct Hands<H> {
+    pub(super) handler: Arc<H>,
+    pub(super) publisher: Publisher,
+    pub(super) epochs: Arc<Epochs>,
+    pub(super) observer: Arc<dyn Observer>,
+    pub(super) cancelled: watch::Receiver<bool>,
+    pub(super) done: SyncSender<Done>,
+    pub(super) wake: Arc<Wake>,
+}
+
+impl<H: Handler> Hands<H> {
+    /// Starts both threads. They end when nobody hands work over any more.
+    pub(super) fn start(self, work: Receiver<Work>, depth: usize) -> std::io::Result<[JoinHandle<()>; 2]> {
+        let (to_publish, handled) = mpsc::sync_channel(depth);
+        let (failed, is_failed) = watch::channel(0);
+        let handling = Handling {
+            handler: Arc::clone(&self.handler),
+            epochs: Arc::clone(&self.epochs),
+            cancelled: self.cancelled.clone(),
+            failed: is_failed,
+            runtime: Handle::current(),
+        };
+        let publishing = Publishing {
+            handler: self.handler,
+            publisher: self.publisher,
+            epochs: self.epochs,
+            observer: self.observer,
+            cancelled: self.cancelled,
+            failed,
+            done: self.done,
+            wake: self.wake,
+            runtime: Handle::current(),
+        };
+        let spawn = |name: &str| thread::Builder::new().name(name.to_owned());
+        Ok([
+            spawn("wal-handle").spawn(move || handling.run(&work, &to_publish))?,
+            spawn("wal-publish").spawn(move || publishing.run(&handled))?,
+        ])
+    }
+}
+
+/// A batch that was handled: what is to be published, or why nothing is.
+struct Handled {
+    work: Work,
+    outputs: Result<Vec<OutRecord>, Done>,
+}
+
+/// The thread that handles.
+struct Handling<H> {
+    handler: Arc<H>,
+    epochs: Arc<Epochs>,
+    cancelled: watch::Receiver<bool>,
+    /// The last run of which a batch failed.
+    failed: watch::Receiver<u64>,
+    runtime: Handle,
+}
+
+impl<H: Handler> Handling<H> {
+    fn run(self, work: &Receiver<Work>, to_publish: &SyncSender<Handled>) {
+        while let Ok(work) = work.recv() {
+            let outputs = self.runtime.block_on(self.handle(&work));
+            if to_publish.send(Handled { work, outputs }).is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn handle(&self, work: &Work) -> Result<Vec<OutRecord>, Done> {
+        let (mut cancelled, mut failed) = (self.cancelled.clone(), self.failed.clone());
+        tokio::select! {
+            biased;
+            () = self.epochs.passed(&work.snapshot) => Err(Done::Again("a partition of the batch moved away".to_owned())),
+            _ = cancelled.wait_for(|is_cancelled| *is_cancelled) => Err(Done::Again("stopping".to_owned())),
+            _ = failed.wait_for(|failed| *failed >= work.run) => Err(Done::Dropped),
+            outputs = self.outputs(work) => outputs.map_err(|CannotGoOn(why)| Done::Fatal(why)),
+        }
+    }
+
+    async fn outputs(&self, work: &Work) -> Result<Vec<OutRecord>, CannotGoOn> {
+        match work.kind {
+            Kind::Records => self.handler.handle(&work.batch).await,
+            Kind::Tick => self.handler.tick(&work.batch).await,
+            Kind::KeepPlace => Ok(Vec::new()),
+        }
+    }
+}
+
+/// The thread that publishes.
+struct Publishing<H> {
+    handler: Arc<H>,
+    publisher: Publisher,
+    epochs: Arc<Epochs>,
+    observer: Arc<dyn Observer>,
+    cancelled: watch::Receiver<bool>,
+    /// The last run of which a batch failed: nothing of it is published any more, or a record would be skipped.
+    failed: watch::Sender<u64>,
+    done: SyncSender<Done>,
+    wake: Arc<Wake>,
+    runtime: Handle,
+}
+
+impl<H: Handler> Publishing<H> {
+    fn run(mut self, handled: &Receiver<Handled>) {
+        if self.get_ready() {
+            self.say(Done::Ready);
+            let mut failures = 0;
+            while let Ok(Handled { work, outputs }) = handled.recv() {
+                let run = work.run;
+                let done = if run <= *self.failed.borrow() { Done::Dropped } else { self.publish(work, outputs) };
+                match done {
+                    Done::Again(_) => {
+                        self.failed.send_replace(run);
+                        self.handler.given_up();
+                        failures += 1;
+                        // Committed offsets are final only when no older transaction is open.
+                        if !(self.rest(failures) && self.get_ready()) {
+                            break;
+                        }
+                    }
+                    Done::Committed(_) => failures = 0,
+                    Done::Ready | Done::NotReady(_) | Done::Dropped | Done::Fatal(_) => {}
+                }
+                self.say(done);
+            }
+        }
+        self.publisher.close();
+    }
+
+    fn say(&self, done: Done) {
+        // A poll thread that is over does not listen, and need not.
+        let _ = self.done.send(done);
+        self.wake.wake();
+    }
+
+    fn publish(&mut self, work: Work, outputs: Result<Vec<OutRecord>, Done>) -> Done {
+        let outputs = match outputs {
+            Ok(outputs) => outputs,
+            Err(done) => return done,
+        };
+        if work.kind == Kind::Tick && outputs.is_empty() {
+            self.handler.committed();
+            return Done::Committed(NextOffsets::new());
+        }
+        let is_held = || self.epochs.holds(&work.snapshot);
+        match self.publisher.publish(&outputs, &work.next, &work.metadata, is_held) {
+            Ok(()) => {
+                if work.kind != Kind::KeepPlace {
+                    self.handler.committed();
+                    self.observer.committed(work.batch.records.len(), outputs.len());
+                }
+                Done::Committed(work.next)
+            }
+            // What is committed says which of the two it was.
+            Err(Unpublished::Again(why) | Unpublished::Unclear(why)) => Done::Again(why),
+            Err(Unpublished::Fatal(why)) => Done::Fatal(why),
+        }
+    }
+
+    /// Tries until there is a transactional producer; false when told to stop.
+    fn get_ready(&mut self) -> bool {
+        let mut failures = 0;
+        loop {
+            match self.publisher.ready() {
+                Ok(()) => return true,
+                Err(error) => {
+                    warn!(%error, "no transactional producer yet");
+                    self.say(Done::NotReady(error.to_string()));
+                    failures += 1;
+                    if !self.rest(failures) {
+                        return false;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits a little longer after each failure in a row; false when told to stop.
+    fn rest(&self, failures: usize) -> bool {
+        let wait: Duration = RETRIES[failures.saturating_sub(1).min(RETRIES.len() - 1)];
+        let mut cancelled = self.cancelled.clone();
+        self.runtime.block_on(async {
+            let is_cancelled = tokio::time::timeout(wait, cancelled.wait_for(|is_cancelled| *is_cancelled)).await;
+            is_cancelled.is_err()
+        })
+    }
+}
