@@ -2,7 +2,8 @@
 //! with, and what the scenarios use to show that the loop itself neither loses nor doubles.
 //!
 //! `wal-mirror BOOTSTRAP GROUP INSTANCE FROM TO`, and settings in the environment like any service. For scenarios:
-//! `MIRROR_BATCH=20` limits the records of a batch; `MIRROR_STOP_AT=3` stops the process (SIGSTOP) with its third batch in hand.
+//! `MIRROR_BATCH=20` limits the records of a batch; `MIRROR_STOP_AT=3` stops the process (SIGSTOP) with its third batch in hand;
+//! `MIRROR_FAIL_EVERY=5` lets the publishing of every fifth batch fail, which then is read again.
 
 #[path = "../mirror/mod.rs"]
 mod mirror;
@@ -18,14 +19,18 @@ use wal_runtime::batch_loop::{self, Batch, CannotGoOn, Handler, Limits, Observer
 use wal_runtime::config::{Kafka, Settings};
 use wal_runtime::shutdown::Shutdown;
 
-/// A mirror that stands still once, at the moment where a process that stands still can do most harm.
-struct Stopping {
+/// Larger than any producer sends: its transaction is aborted.
+const TOO_LARGE: usize = 64 << 20;
+
+/// A mirror that fails, and stands still once, at the moment where a process that stands still can do most harm.
+struct Hurting {
     mirror: Mirror,
     batches: AtomicUsize,
     stop_at: Option<usize>,
+    fail_every: Option<usize>,
 }
 
-impl Handler for Stopping {
+impl Handler for Hurting {
     const OVERLAPS: bool = true;
 
     async fn handle(&self, batch: &Batch) -> Result<Vec<OutRecord>, CannotGoOn> {
@@ -34,7 +39,11 @@ impl Handler for Stopping {
             println!("stopping with {} records in hand", batch.records.len());
             kill_process(getpid(), Signal::STOP).map_err(|error| CannotGoOn(error.to_string()))?;
         }
-        self.mirror.handle(batch).await
+        let mut outputs = self.mirror.handle(batch).await?;
+        if self.fail_every.is_some_and(|every| batches.is_multiple_of(every)) {
+            outputs.last_mut().expect("a batch has records").value = Some(vec![0; TOO_LARGE].into());
+        }
+        Ok(outputs)
     }
 }
 
@@ -77,7 +86,8 @@ async fn main() -> anyhow::Result<()> {
         stop_timeout: Duration::from_secs(10),
     };
     let mirror = Mirror { to: Topic::parse(to)? };
-    let handler = Stopping { mirror, batches: AtomicUsize::new(0), stop_at: number("MIRROR_STOP_AT")? };
+    let (stop_at, fail_every) = (number("MIRROR_STOP_AT")?, number("MIRROR_FAIL_EVERY")?);
+    let handler = Hurting { mirror, batches: AtomicUsize::new(0), stop_at, fail_every };
     let shutdown = Shutdown::on_signals()?;
     batch_loop::run(options, handler, Arc::new(Told), shutdown.triggered()).await?;
     Ok(())

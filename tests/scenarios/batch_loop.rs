@@ -73,6 +73,20 @@ fn a_stop_in_the_middle_of_work_keeps_what_is_done_and_gives_back_the_rest() {
     road.expect_exactly_once();
 }
 
+/// While one batch is published the next is handled: if the one fails, the other must not be published, or the records of the first
+/// would be passed over.
+#[test]
+fn a_batch_that_fails_takes_those_behind_it_along() {
+    let mut road = Road::new("fails");
+    road.send(2000);
+
+    let mirror = road.start("0", &[("MIRROR_BATCH", "50"), ("MIRROR_FAIL_EVERY", "5")]);
+    road.expect_exactly_once();
+
+    let failed = mirror.lines().iter().filter(|line| line.text.contains("rewound")).count();
+    assert!(failed >= 5, "{failed} batches failed: {mirror:?}");
+}
+
 /// It stands still with a batch in hand, before its transaction begins, for longer than its session; then it goes on as if nothing
 /// had happened, and wants to commit what another has done meanwhile.
 #[test]

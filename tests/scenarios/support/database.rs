@@ -8,7 +8,7 @@ use wal_open::Named;
 use wal_runtime::config::Settings;
 use wal_store::arango::schema;
 
-use super::log::block_on;
+use super::log::{block_on, variable};
 
 const USER: &str = "wal";
 const PASSWORD: &str = "scenario-password";
@@ -25,8 +25,13 @@ pub struct Database {
 impl Database {
     /// One with what `wal store apply` makes.
     pub fn new() -> Database {
+        Database::under(&[])
+    }
+
+    /// One with what `wal store apply` makes under settings.
+    pub fn under(settings: &[(&str, &str)]) -> Database {
         let database = Database::bare();
-        database.apply();
+        database.apply_under(settings);
         database
     }
 
@@ -40,8 +45,14 @@ impl Database {
     /// Makes the database and its collections.
     #[track_caller]
     pub fn apply(&self) {
-        let given = self.settings().map(|(key, value)| (key, value.to_owned()));
-        let settings = Settings::load_from(None, std::iter::empty(), &given).expect("the settings are valid");
+        self.apply_under(&[]);
+    }
+
+    #[track_caller]
+    fn apply_under(&self, settings: &[(&str, &str)]) {
+        let all = self.settings().into_iter().chain(settings.iter().copied());
+        let given = all.map(|(key, value)| (variable(key), value.to_owned()));
+        let settings = Settings::load_from(None, given, &[]).expect("the settings are valid");
         let Named::ArangoDb(options) = Named::read(&settings).expect("the settings are valid") else {
             panic!("the settings name another store");
         };

@@ -75,7 +75,7 @@ impl Log {
         ]
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .into();
-        let database = is_database_wanted(settings).then(Database::new);
+        let database = is_database_wanted(settings).then(|| Database::under(settings));
         let owned = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
         all.extend(database.iter().flat_map(Database::settings).map(owned));
         all.extend(settings.iter().copied().map(owned));

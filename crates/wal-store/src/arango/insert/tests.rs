@@ -19,7 +19,7 @@ fn each_document_has_its_own_outcome() {
         assert!(matches!(failed(number), Ok(Outcome::Refused(_))), "{number}");
     }
     // Refusing for ever what may pass would lose an entry.
-    assert!(matches!(failed(1004), Err(Fault { class: Class::Unavailable, .. })));
+    assert!(matches!(failed(1004), Err(Fault { class: Class::ReadOnly, .. })));
     assert!(matches!(failed(999_999), Err(Fault { class: Class::Unavailable, .. })));
     assert!(matches!(element("{}"), Err(Fault { class: Class::Unavailable, .. })));
     assert!(matches!(element("{\"_key\": \"other\"}"), Err(Fault { class: Class::Unavailable, .. })));
