@@ -50,7 +50,7 @@ fn main() -> Result<()> {
     println!("payloads of {} bytes, {} partitions, {rounds} rounds", stage::PAYLOAD, stage::PARTITIONS);
     for workload in &workloads {
         match workload.as_str() {
-            "rates" => drop(rates::compare(&broker, entries, rounds)?),
+            "rates" => _ = rates::compare(&broker, entries, rounds)?,
             "receipts" => receipts::compare(&broker, entries, rounds)?,
             "sizes" => sizes::tell(&broker, entries)?,
             "scale" => scale::tell(&broker, entries, rounds)?,

@@ -119,7 +119,7 @@ impl Lateness {
     pub fn tell(&self, what: &str) {
         let Lateness { early, twice, lost, .. } = self;
         println!(
-            "{what:44} p50 {:7.1}  p99 {:7.1}  p99.9 {:7.1}  max {:7.1} ms   early {early}  twice {twice}  lost {lost}",
+            "{what:50} p50 {:7.1}  p99 {:7.1}  p99.9 {:7.1}  max {:7.1} ms   early {early}  twice {twice}  lost {lost}",
             self.at(0.5),
             self.at(0.99),
             self.at(0.999),

@@ -6,8 +6,14 @@ use wal_tests::Kafka;
 use crate::part::{Measured, Running};
 use crate::stage::{PARTITIONS, PAYLOAD, Stage, spread};
 
-/// Runs all three in turns and tells of each; returns the writer's entries/s.
-pub fn compare(broker: &Kafka, entries: usize, rounds: usize) -> Result<f64> {
+/// Entries a second of the writer and of the mirror.
+pub struct Rates {
+    pub writer: f64,
+    pub mirror: f64,
+}
+
+/// Runs all three in turns and tells of each.
+pub fn compare(broker: &Kafka, entries: usize, rounds: usize) -> Result<Rates> {
     let parts = ["writer", "mirror", "insert"];
     let mut all: [Vec<Measured>; 3] = Default::default();
     for round in 1..=rounds {
@@ -25,7 +31,7 @@ pub fn compare(broker: &Kafka, entries: usize, rounds: usize) -> Result<f64> {
     let combined = 1.0 / (1.0 / mirrored + 1.0 / stored);
     println!("ratio to the mirror {:.2}, to the insert {:.2}", product / mirrored, product / stored);
     println!("ratio to both one after the other, 1/(1/mirror + 1/insert): {:.2}", product / combined);
-    Ok(product)
+    Ok(Rates { writer: product, mirror: mirrored })
 }
 
 fn once(broker: &Kafka, part: &str, entries: usize) -> Result<Measured> {

@@ -1,8 +1,8 @@
 //! One, two and four writers on twelve partitions and one database that takes a fixed time for each request.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use rdkafka::message::{BorrowedMessage, Message as _};
 use wal_arango_fake::Server;
 use wal_store::arango::{Options, schema};
@@ -10,7 +10,7 @@ use wal_tests::{Kafka, clients, wait_until};
 
 use crate::lateness::{Arrivals, now};
 use crate::part::Running;
-use crate::stage::{Stage, spread};
+use crate::stage::{Busy, Stage, spread};
 
 const PATIENCE: Duration = Duration::from_secs(180);
 const PARTITIONS: usize = 12;
@@ -82,29 +82,4 @@ fn once(broker: &Kafka, entries: usize, writers: usize) -> Result<(f64, f64)> {
 
 fn nameless<'a>(message: &'a BorrowedMessage<'_>) -> &'a [u8] {
     message.key().unwrap_or_default()
-}
-
-/// How long all processors of the machine have been busy and idle.
-struct Busy {
-    busy: f64,
-    all: f64,
-    at: Instant,
-}
-
-impl Busy {
-    fn now() -> Result<Busy> {
-        let stat = std::fs::read_to_string("/proc/stat")?;
-        let line =
-            stat.lines().next().and_then(|line| line.strip_prefix("cpu ")).context("the kernel does not tell")?;
-        let ticks: Vec<f64> = line.split_whitespace().filter_map(|ticks| ticks.parse().ok()).collect();
-        let (all, idle) = (ticks.iter().take(8).sum::<f64>(), ticks[3] + ticks[4]);
-        Ok(Busy { busy: all - idle, all, at: Instant::now() })
-    }
-
-    /// The share that was busy since.
-    fn since(&self) -> Result<f64> {
-        let now = Busy::now()?;
-        anyhow::ensure!(now.at > self.at, "no time has passed");
-        Ok((now.busy - self.busy) / (now.all - self.all))
-    }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use tempfile::TempDir;
 use wal_model::Priority;
 use wal_runtime::config::{Kafka as KafkaSettings, Settings, TopicSettings};
@@ -71,7 +71,8 @@ impl Stage {
 
     /// Requests at an even pace; tells by request id when each was to be sent, whether or not that was possible.
     pub fn load_evenly(&self, entries: usize, rate: f64) -> Due {
-        let producer = Producer::with(&self.bootstrap, &[("linger.ms", "0")]);
+        // As clients do that nobody has set up otherwise.
+        let producer = Producer::with(&self.bootstrap, &[("linger.ms", "5")]);
         let messages: Vec<Message> = self.messages(entries).collect();
         let mut due = Due::with_capacity(entries);
         let (started, epoch) = (Instant::now(), now());
@@ -110,4 +111,30 @@ pub fn requests(target: &str, entries: usize) -> impl Iterator<Item = Vec<u8>> {
 pub fn spread(mut all: Vec<f64>) -> (f64, f64, f64) {
     all.sort_by(f64::total_cmp);
     (all[all.len() / 2], all[0], all[all.len() - 1])
+}
+
+/// How long all processors of the machine have been busy and idle.
+pub struct Busy {
+    busy: f64,
+    all: f64,
+    at: Instant,
+}
+
+impl Busy {
+    /// Until now.
+    pub fn now() -> Result<Busy> {
+        let stat = std::fs::read_to_string("/proc/stat")?;
+        let line =
+            stat.lines().next().and_then(|line| line.strip_prefix("cpu ")).context("the kernel does not tell")?;
+        let ticks: Vec<f64> = line.split_whitespace().filter_map(|ticks| ticks.parse().ok()).collect();
+        let (all, idle) = (ticks.iter().take(8).sum::<f64>(), ticks[3] + ticks[4]);
+        Ok(Busy { busy: all - idle, all, at: Instant::now() })
+    }
+
+    /// The share that was busy since.
+    pub fn since(&self) -> Result<f64> {
+        let now = Busy::now()?;
+        anyhow::ensure!(now.at > self.at, "no time has passed");
+        Ok((now.busy - self.busy) / (now.all - self.all))
+    }
 }
