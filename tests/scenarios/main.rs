@@ -5,6 +5,7 @@ mod architecture;
 mod bad_input;
 mod batch_loop;
 mod crashes;
+mod days;
 mod examples;
 mod flow;
 mod harness;
