@@ -6,6 +6,7 @@ mod bad_input;
 mod batch_loop;
 mod crashes;
 mod days;
+mod deploy;
 mod examples;
 mod flow;
 mod harness;
