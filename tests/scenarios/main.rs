@@ -14,6 +14,7 @@ mod outages;
 mod reading;
 mod retries;
 mod sdk;
+mod security;
 mod starts;
 mod status;
 mod stored;

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod distribution;
+mod rights;
 mod settings;
 
 use std::collections::BTreeSet;
@@ -93,6 +94,12 @@ impl Kafka {
     pub fn proxy(&self) -> Proxy {
         let node = (Ipv4Addr::LOCALHOST, self.ports.behind_proxy).into();
         Proxy::start((Ipv4Addr::LOCALHOST, self.ports.proxy).into(), node)
+    }
+
+    /// Sets users and what they may do; see `kafka/Rights.java` for the words.
+    #[track_caller]
+    pub fn set_rights(&self, words: &[String]) {
+        rights::set(&self.bootstrap(), words);
     }
 
     /// SIGKILL.

@@ -319,6 +319,19 @@ pub enum Topics {
     Apply(Adopt),
     /// Check that all topics are there and fit; changes nothing
     Check,
+    /// Show what each service must be allowed at brokers that ask, as commands of Kafka's own tool; changes nothing
+    Acls(Acls),
+}
+
+/// `wal topics acls`
+#[derive(Debug, Args)]
+pub struct Acls {
+    /// Topics that requests may name as target, or for their receipts; `orders.*` means all that begin so
+    #[arg(long = "target", value_name = "TOPIC", default_value = "*")]
+    pub targets: Vec<String>,
+    /// What the names of the services' users begin with, as in `wal-writer`
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub user_prefix: String,
 }
 
 /// What `wal topics apply` may do beside making topics.

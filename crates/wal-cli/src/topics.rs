@@ -1,5 +1,7 @@
 //! `wal topics`: what the log's topics must be, what they are, and the steps between.
 
+mod acls;
+
 use std::collections::BTreeMap;
 
 use serde::Serialize;
@@ -18,9 +20,10 @@ use crate::settings;
 /// Runs `wal topics`.
 pub async fn run(screen: &Screen, settings: &Settings, command: args::Topics) -> Result<Exit, Problem> {
     let (kafka, wanted) = read(settings)?;
-    settings::reach(&kafka).await?;
     match command {
+        args::Topics::Acls(wish) => acls::show(screen, &kafka, &wish),
         args::Topics::Plan => {
+            settings::reach(&kafka).await?;
             let plan = topics::plan(&kafka, &wanted).await.map_err(|error| failed(&kafka, &error))?;
             show(screen, &plan, Tense::WouldBe)?;
             let open = plan.iter().filter(|planned| planned.step != Step::Fits).count();
@@ -31,8 +34,14 @@ pub async fn run(screen: &Screen, settings: &Settings, command: args::Topics) ->
             screen.note(&screen.err.tone(Tone::Strong, &text));
             Ok(Exit::Done)
         }
-        args::Topics::Apply(adopt) => apply(screen, &kafka, &wanted, &adopt).await,
-        args::Topics::Check => check(screen, &kafka, &wanted).await,
+        args::Topics::Apply(adopt) => {
+            settings::reach(&kafka).await?;
+            apply(screen, &kafka, &wanted, &adopt).await
+        }
+        args::Topics::Check => {
+            settings::reach(&kafka).await?;
+            check(screen, &kafka, &wanted).await
+        }
     }
 }
 

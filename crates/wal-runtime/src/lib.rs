@@ -8,6 +8,7 @@
 //!   logs, health, metrics, shutdown beside them (service)
 //! ```
 
+pub mod acls;
 pub mod batch_loop;
 pub mod brokers;
 pub mod config;

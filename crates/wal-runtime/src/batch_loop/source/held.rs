@@ -83,7 +83,7 @@ impl Held {
         while taken < wanted && builder.bytes() < bytes {
             let topic = &self.topic;
             let next = &mut self.next;
-            let Some(offset) = poll(&self.queue, next, |record| {
+            let Some(offset) = poll(&self.topic, &self.queue, next, |record| {
                 builder.add(topic, record);
                 record.offset()
             })?
@@ -105,7 +105,8 @@ impl Held {
     ) -> Result<Option<(Priority, Timestamp)>, Unreadable> {
         if self.head.is_none() {
             let topic = &self.topic;
-            let record = poll(&self.queue, &mut self.next, |record| copied(topic, record.view(), cluster))?;
+            let record =
+                poll(&self.topic, &self.queue, &mut self.next, |record| copied(topic, record.view(), cluster))?;
             self.head = record.map(|record| Head { record, rests_until: None });
         }
         let Some(head) = &mut self.head else { return Ok(None) };
@@ -139,6 +140,7 @@ impl Held {
 
 /// The next record, if one is there, as `read` copies it. What is told besides is taken in.
 fn poll<T>(
+    topic: &Topic,
     queue: &SplitQueue<Context>,
     next: &mut Option<i64>,
     read: impl FnOnce(&Record<'_>) -> T,
@@ -149,7 +151,7 @@ fn poll<T>(
             Polled::Record(record) => return Ok(Some(read(&record))),
             Polled::End(offset) => *next = (*next).max(Some(offset)),
             Polled::Error(code) => {
-                warn!(%code, "a partition cannot be read");
+                warn!(%topic, %code, "a partition cannot be read");
                 check(&error(code))?;
             }
         }
