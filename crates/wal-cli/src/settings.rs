@@ -17,10 +17,14 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// What the command line gives, by key.
 pub type Given = Vec<(&'static str, String)>;
 
+/// What the command line gives of the settings.
+pub fn given(global: &Global) -> Given {
+    global.bootstrap.iter().map(|bootstrap| ("kafka.bootstrap_servers", bootstrap.clone())).collect()
+}
+
 /// The settings of a command that is a client.
 pub fn of_command(global: &Global) -> Result<Settings, Problem> {
-    let bootstrap = global.bootstrap.iter().map(|bootstrap| ("kafka.bootstrap_servers", bootstrap.clone()));
-    let settings = load(global.config.as_deref(), &bootstrap.collect())?;
+    let settings = load(global.config.as_deref(), &given(global))?;
     start_logs(&settings, global.verbose, Quiet::Silent)?;
     Ok(settings)
 }
