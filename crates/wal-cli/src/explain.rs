@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 use wal_model::Code;
+use wal_model::code::Place;
 use wal_model::status::Reason;
 
 use crate::paint::{Paint, Tone};
@@ -38,7 +39,7 @@ pub struct Explained {
     pub remedy: &'static str,
     /// Where it is seen.
     pub places: Vec<&'static str>,
-    /// The HTTP status that goes with it.
+    /// The HTTP status that goes with it, where the gateway tells it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http_status: Option<u16>,
 }
@@ -72,7 +73,7 @@ impl Explained {
             who: page.who.as_str(),
             remedy: page.remedy,
             places: page.places.iter().map(|place| place.as_str()).collect(),
-            http_status: Some(code.http_status()),
+            http_status: page.places.contains(&Place::Gateway).then(|| code.http_status()),
         }
     }
 
@@ -179,7 +180,7 @@ mod tests {
                         do      Correct the name, or have the topic made; then send the same request again. Whoever runs \
                         the log may allow writer.create_missing_targets.\n  again   the same again may succeed later\n  \
                         seen    the receipt (wal.receipts, or the reply topic of the request)\n  \
-                        seen    the dead letter of the refused record (dlq.wal.ingress)\n  HTTP    404";
+                        seen    the dead letter of the refused record (dlq.wal.ingress)";
         assert_eq!(told(&Explained::of(Code::TargetUnknown), Paint::plain()), expected);
     }
 
