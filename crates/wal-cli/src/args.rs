@@ -146,7 +146,7 @@ pub struct Demo {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Ctrl-C stops it cleanly; kill -9 loses nothing that was acknowledged. Not for production: one process, \
-                        no authentication."
+                        no authentication. Away from a terminal, SIGHUP has it read its configuration again."
 )]
 pub struct Dev {
     /// Where the embedded broker listens, on 127.0.0.1; 0 takes any free port

@@ -52,6 +52,7 @@ struct KeyJson<'a> {
     default: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     variable: Option<String>,
+    is_live: bool,
     held: Vec<super::HeldJson<'a>>,
 }
 
@@ -63,9 +64,14 @@ impl<'a> KeyJson<'a> {
             kind: key.kind.as_str(),
             default: &key.default,
             variable: key.variable(),
+            is_live: key.is_live(),
             held: held.iter().map(super::HeldJson::of).collect(),
         }
     }
+}
+
+fn change(key: &Key) -> &'static str {
+    if key.is_live() { "taken over by a running service, on SIGHUP" } else { "takes effect at the next start" }
 }
 
 fn told(key: &Key, held: &[Held], paint: Paint) -> String {
@@ -84,6 +90,7 @@ fn told(key: &Key, held: &[Held], paint: Paint) -> String {
             }
         }
     }
+    line("change", change(key));
     if let Some(variable) = key.variable() {
         line("variable", &format!("{variable}, or {variable}_FILE with the name of a file that holds it"));
     }
@@ -102,7 +109,8 @@ mod tests {
         let text = told(&key, &settings.held_of(&key), Paint::plain());
         let expected = "kafka.session_timeout\n  How long a member may be silent before its partitions go to others.\n\n  \
                         takes     a length of time, such as \"30s\" or \"7d\"\n  default   \"10s\"\n  \
-                        now       \"20s\" (command line)\n  variable  WAL__KAFKA__SESSION_TIMEOUT, or \
+                        now       \"20s\" (command line)\n  \
+                        change    takes effect at the next start\n  variable  WAL__KAFKA__SESSION_TIMEOUT, or \
                         WAL__KAFKA__SESSION_TIMEOUT_FILE with the name of a file that holds it";
         assert_eq!(text, expected);
     }

@@ -27,7 +27,7 @@ const HARMLESS_OPTIONS: [&str; 13] = [
 ];
 /// The keys whose change a running service takes over when it is told to read its configuration again. Each is read once per decision
 /// or batch; what stands in the store keeps the policy it was stored under.
-const LIVE: [&str; 15] = [
+const LIVE: [&str; 16] = [
     "log.level",
     "policy.answers",
     "policy.backoff",
@@ -38,6 +38,7 @@ const LIVE: [&str; 15] = [
     "policy.retry_count",
     "policy.target",
     "policy.ttl",
+    "retry_scheduler.keep_cancels",
     "retry_scheduler.retry_after_max",
     "retry_scheduler.unknown_target_wait",
     "writer.create_missing_targets",
