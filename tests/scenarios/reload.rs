@@ -35,6 +35,15 @@ impl File {
     }
 }
 
+/// Ends the load, also when the scenario fails: a scope waits for its threads.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 #[test]
 fn a_policy_and_a_level_that_change_under_load_hold_from_one_batch_to_the_next() {
     let log = Log::on(&Kafka::shared().bootstrap(), &[SMALL]);
@@ -46,6 +55,7 @@ fn a_policy_and_a_level_that_change_under_load_hold_from_one_batch_to_the_next()
 
     let sent = thread::scope(|scope| {
         let load = scope.spawn(|| send_until(&log, &is_over));
+        let over = Over(&is_over);
         log.wait_for(&before, TOGETHER, SOON);
 
         let level = "[log]\nlevel = \"info,wal_writer=debug\"\n";
@@ -55,7 +65,7 @@ fn a_policy_and_a_level_that_change_under_load_hold_from_one_batch_to_the_next()
         writer.wait_for_line(TAKEN_OVER, SOON);
         assert!(writer.wait_for_line(NOT_YET, SOON).contains("WARN"), "{writer:?}");
         log.wait_for(&after, TOGETHER, SOON);
-        is_over.store(true, Ordering::SeqCst);
+        drop(over);
         load.join().unwrap()
     });
     // What was stored under the old policy keeps it, whoever asks again.

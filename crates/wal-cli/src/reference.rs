@@ -13,8 +13,11 @@ use serde::Serialize;
 use crate::problem::{Exit, Problem};
 use crate::screen::{Format, Screen};
 
-/// Every page: the name of its file, and the function that makes its text.
-const PAGES: [(&str, fn() -> String); 3] =
+/// A page: the name of its file, and the function that makes its text.
+type Page = (&'static str, fn() -> String);
+
+/// Every page.
+const PAGES: [Page; 3] =
     [("cli.md", cli::page), ("configuration.md", configuration::page), ("errors.md", errors::page)];
 
 /// What stands at the head of every page, for whoever would change it by hand.

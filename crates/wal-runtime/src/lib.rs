@@ -5,7 +5,7 @@
 //! ```text
 //!   config ─▶ topics, offsets (start-up checks) ─▶ batch_loop ─▶ handler of the service
 //!                        directory (what exists) ◀──────┘
-//!   logs, health, metrics, shutdown beside them (service)
+//!   logs, health, metrics, reload, shutdown beside them (service)
 //! ```
 
 pub mod batch_loop;
