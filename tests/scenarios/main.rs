@@ -12,6 +12,7 @@ mod flow;
 mod harness;
 mod outages;
 mod reading;
+mod reload;
 mod retries;
 mod sdk;
 mod security;

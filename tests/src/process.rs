@@ -139,6 +139,11 @@ impl Process {
         self.signal(Signal::TERM);
     }
 
+    /// SIGHUP: read your configuration again.
+    pub fn hang_up(&self) {
+        self.signal(Signal::HUP);
+    }
+
     /// SIGSTOP: the process stands still with its connections open.
     pub fn pause(&self) {
         self.signal(Signal::STOP);

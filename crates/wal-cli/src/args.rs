@@ -1,6 +1,7 @@
 //! The command line.
 
 mod act;
+mod config;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use crate::paint::When;
 use crate::screen::Format;
 
 pub use act::{Cancel, Complete, Fail, Rescue, Retry, Stuck, Unfinished};
+pub use config::{Completions, Config, Explain, Print, Written};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -115,12 +117,23 @@ pub enum Command {
     Topics(Topics),
     /// Ask a service whether it is ready, as a container's health check does: exit 0 or 1
     Healthy(Healthy),
+    /// Show, check and explain the configuration
+    #[command(subcommand)]
+    Config(Config),
+    /// Tell what the code of an error means, who must do what, and whether trying again helps
+    Explain(Explain),
     /// Measure what the log runs on
     #[command(subcommand)]
     Bench(Bench),
     /// Plan, make and check what the store needs of its database
     #[command(subcommand)]
     Store(Store),
+    /// Print a script with which a shell completes this command line
+    Completions(Completions),
+    /// Write the man pages
+    Man(Written),
+    /// Write the references of configuration, command line and error codes, in Markdown
+    Reference(Written),
 }
 
 /// `wal demo`
@@ -135,7 +148,7 @@ pub struct Demo {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Ctrl-C stops it cleanly; kill -9 loses nothing that was acknowledged. Not for production: one process, \
-                        no authentication."
+                        no authentication. Away from a terminal, SIGHUP has it read its configuration again."
 )]
 pub struct Dev {
     /// Where the embedded broker listens, on 127.0.0.1; 0 takes any free port

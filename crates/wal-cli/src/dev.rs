@@ -3,6 +3,7 @@
 mod banner;
 pub mod folder;
 
+use std::io::IsTerminal as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
@@ -25,7 +26,8 @@ const READY: Duration = Duration::from_secs(30);
 /// Runs `wal dev`.
 pub async fn run(screen: &Screen, global: &Global, dev: &args::Dev) -> Result<Exit, Problem> {
     let shutdown = Shutdown::on_signals()?;
-    settings::start_logs(&settings::load(global.config.as_deref(), &Vec::new())?, global.verbose, Quiet::Warnings)?;
+    let settings = settings::load(global.config.as_deref(), &Vec::new())?;
+    let level = settings::start_logs(&settings, global.verbose, Quiet::Warnings)?;
     let temporary = if dev.ephemeral { Some(tempfile::Builder::new().prefix("wal-dev-").tempdir()?) } else { None };
     let folder = Folder::open(temporary.as_ref().map_or(&*dev.data, |temporary| temporary.path()))?;
     let options = options(global, dev, &folder);
@@ -34,6 +36,13 @@ pub async fn run(screen: &Screen, global: &Global, dev: &args::Dev) -> Result<Ex
         stack = Stack::start(options) => stack?,
         () = shutdown.triggered() => return Ok(Exit::Interrupted),
     };
+    if let Some(level) = level {
+        stack.reload().add(level.part());
+    }
+    // A terminal that closes says so with the same signal, and then nobody is there any more whom this serves.
+    if !std::io::stderr().is_terminal() {
+        stack.reload().on_hangup()?;
+    }
     let outcome = tokio::select! {
         outcome = serve(screen, &mut stack, dev, &folder) => outcome,
         () = shutdown.triggered() => Ok(Exit::Done),

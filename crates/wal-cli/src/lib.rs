@@ -9,6 +9,9 @@
 //!           complete, fail, retry, cancel, rescue ─▶ gateway
 //!           topics ───────▶ Kafka (wal-runtime)
 //!           store ────────▶ ArangoDB (wal-store): its collections and indexes, never an entry
+//!           config ───────▶ nobody: what the files and variables of this machine say (wal-runtime)
+//!           explain ──────▶ nobody: what codes mean (wal-model, and our own)
+//!           completions, man, reference ─▶ files, made from this very command line, the defaults and the codes
 //!           bench store ──▶ the same, in collections of its own
 //!           dev, demo ────▶ stack: broker + store + writer + gateway
 //! ```
@@ -19,6 +22,7 @@ mod bench;
 #[cfg(feature = "embedded-broker")]
 pub mod broker;
 mod card;
+mod config;
 #[cfg(feature = "embedded-broker")]
 mod demo;
 #[cfg(not(feature = "embedded-broker"))]
@@ -27,15 +31,18 @@ mod demo;
 mod dev;
 mod entry;
 mod entry_json;
+mod explain;
 mod gateway;
 mod healthy;
 mod json_text;
 mod moment;
 mod paint;
 mod problem;
+mod reference;
 mod rescue;
 mod screen;
 mod settings;
+mod shell;
 mod stack;
 mod store;
 mod tail;
@@ -85,6 +92,11 @@ async fn run(screen: &Screen, global: &args::Global, command: Command) -> Result
         Command::Healthy(healthy) => healthy::run(screen, &settings::of_command(global)?, &healthy).await,
         Command::Bench(args::Bench::Store(bench)) => bench::run(screen, &settings::of_command(global)?, &bench).await,
         Command::Store(store) => store::run(screen, &settings::of_command(global)?, store).await,
+        Command::Config(config) => config::run(screen, global, config),
+        Command::Explain(code) => explain::run(screen, code.code.as_deref()),
+        Command::Completions(wanted) => shell::completions(screen, wanted.shell),
+        Command::Man(written) => shell::man(screen, &written.dir),
+        Command::Reference(written) => reference::run(screen, &written.dir),
         Command::Entry(entry) => entry::run(screen, &gateway(global)?, entry).await,
         Command::Stuck(stuck) => rescue::stuck(screen, &gateway(global)?, &stuck).await,
         Command::Complete(complete) => act::complete(screen, &gateway(global)?, complete).await,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 use wal_runtime::config::{self, Format, Kafka, Log, Settings};
-use wal_runtime::logs;
+use wal_runtime::logs::{self, Level};
 use wal_sdk::{ConnectError, Connection};
 
 use crate::args::Global;
@@ -17,10 +17,14 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// What the command line gives, by key.
 pub type Given = Vec<(&'static str, String)>;
 
+/// What the command line gives of the settings.
+pub fn given(global: &Global) -> Given {
+    global.bootstrap.iter().map(|bootstrap| ("kafka.bootstrap_servers", bootstrap.clone())).collect()
+}
+
 /// The settings of a command that is a client.
 pub fn of_command(global: &Global) -> Result<Settings, Problem> {
-    let bootstrap = global.bootstrap.iter().map(|bootstrap| ("kafka.bootstrap_servers", bootstrap.clone()));
-    let settings = load(global.config.as_deref(), &bootstrap.collect())?;
+    let settings = load(global.config.as_deref(), &given(global))?;
     start_logs(&settings, global.verbose, Quiet::Silent)?;
     Ok(settings)
 }
@@ -62,17 +66,18 @@ pub enum Quiet {
     Warnings,
 }
 
-/// Starts the log of this process on standard error.
-pub fn start_logs(settings: &Settings, verbose: u8, quiet: Quiet) -> Result<(), Problem> {
+/// Starts the log of this process on standard error. Tells its level where the settings say it, and so may change it.
+pub fn start_logs(settings: &Settings, verbose: u8, quiet: Quiet) -> Result<Option<Level>, Problem> {
     let mut log = Log::read(settings).map_err(|error| invalid(&error))?;
     match (verbose, quiet) {
-        (0, Quiet::Silent) => return Ok(()),
+        (0, Quiet::Silent) => return Ok(None),
         // The embedded broker's insides warn of what is normal for us.
         (0, Quiet::Warnings) => log = Log { format: Format::Human, level: "warn,librdkafka=error,tansu=error".into() },
         (1, _) => {}
         (_, _) => log.level = "debug".into(),
     }
-    logs::start(&log).map_err(|error| Problem::of(Exit::Failed, "WAL_LOGS", &error))
+    let level = logs::start(&log).map_err(|error| Problem::of(Exit::Failed, "WAL_LOGS", &error))?;
+    Ok((verbose == 1).then_some(level))
 }
 
 /// The sdk's way to the cluster that the settings name.

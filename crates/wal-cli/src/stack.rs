@@ -10,9 +10,11 @@ mod ready;
 mod services;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use wal_runtime::config::{Kafka, Settings};
+use wal_runtime::reload::{Reload, Sources};
 
 use crate::problem::{Exit, Problem};
 use crate::settings::{self, Given};
@@ -67,6 +69,7 @@ pub struct Stack {
     broker: Broker,
     settings: Settings,
     services: Services,
+    reload: Arc<Reload>,
     started: Instant,
 }
 
@@ -75,13 +78,15 @@ impl Stack {
     pub async fn start(options: Options) -> Result<Stack, Problem> {
         let started = Instant::now();
         let (broker, bootstrap) = Broker::start(&options.broker).await?;
-        let settings = settings::load(options.config.as_deref(), &given(&options, &bootstrap));
+        let given = given(&options, &bootstrap);
+        let settings = settings::load(options.config.as_deref(), &given);
         let services = async {
             let settings = settings?;
-            Ok((Services::start(&options, &settings).await?, settings))
+            let reload = Reload::new(Sources::new(options.config.as_deref(), given), settings.clone());
+            Ok((Services::start(&options, &settings, &reload).await?, settings, reload))
         };
         match services.await {
-            Ok((services, settings)) => Ok(Stack { broker, settings, services, started }),
+            Ok((services, settings, reload)) => Ok(Stack { broker, settings, services, reload, started }),
             Err(problem) => {
                 broker.stop().await;
                 Err(problem)
@@ -93,6 +98,11 @@ impl Stack {
     #[cfg(feature = "embedded-broker")]
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// What reads the settings again.
+    pub fn reload(&self) -> &Arc<Reload> {
+        &self.reload
     }
 
     /// Where the gateway is.

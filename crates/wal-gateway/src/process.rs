@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use tracing::info;
+use wal_runtime::config::Seal;
 use wal_runtime::service::{self, Process};
 
 use crate::{ConnectError, Gateway, Means, Options};
@@ -27,6 +28,12 @@ pub async fn main(file: Option<&Path>) -> Result<(), Failed> {
     let listens = process.condition("gateway", "the gateway does not listen yet");
     // Whoever asks is told when the store does not answer. A gateway that were not ready then would tell nobody anything.
     let Some((store, _)) = wal_open::of_process(&process).await? else { return Ok(()) };
+    // Nothing of its own can be taken over while it runs; what would keep it from starting is told at once.
+    process.reloads(Box::new(|settings| {
+        Options::read(settings)?;
+        Seal::read(settings)?;
+        Ok(Box::new(|| {}))
+    }));
     let options = Options::read(&process.settings).map_err(service::Error::from)?;
     let gateway = Gateway::open(&options, store)?.writing(Means::read(&process.settings)?);
     info!(address = %gateway.address(), "the gateway listens");

@@ -1,6 +1,10 @@
 //! Error codes: stable words for what can go wrong, and whether asking again can help.
 
+mod page;
+
 use std::fmt;
+
+pub use page::{Page, Place, Who};
 
 /// Whether trying the same thing again can have another result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,12 +16,12 @@ pub enum Retry {
 }
 
 macro_rules! codes {
-    ($($(#[$doc:meta])* $name:ident = $text:literal, $retry:ident, $status:literal;)+) => {
+    ($(#[doc = $doc:literal] $name:ident = $text:literal, $retry:ident, $status:literal;)+) => {
         /// A stable error code. Sent and stored, keep stable.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[non_exhaustive]
         pub enum Code {
-            $($(#[$doc])* $name,)+
+            $(#[doc = $doc] $name,)+
         }
 
         impl Code {
@@ -27,6 +31,11 @@ macro_rules! codes {
             /// The code as it is spelled everywhere.
             pub fn as_str(self) -> &'static str {
                 match self { $(Code::$name => $text),+ }
+            }
+
+            /// What it means, in a sentence or two.
+            pub fn meaning(self) -> &'static str {
+                match self { $(Code::$name => $doc),+ }.trim_ascii()
             }
 
             /// Whether the same request may succeed later.

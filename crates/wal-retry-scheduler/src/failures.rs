@@ -117,7 +117,7 @@ impl<B: Brokers, P: Past> Handler for Failures<B, P> {
         let failures = self.tools.topics.failures();
         let is_held = |partition: i32| batch.places.contains_key(&(failures.clone(), partition));
         self.state().memory.keep(is_held);
-        let outlived = self.tools.cancels.outlived(self.tools.clock.now(), self.tools.config.keep_cancels);
+        let outlived = self.tools.cancels.outlived(self.tools.clock.now(), self.tools.config.get().keep_cancels);
         if outlived.is_empty() {
             return Ok(Vec::new());
         }
@@ -131,7 +131,7 @@ impl<B: Brokers, P: Past> Handler for Failures<B, P> {
     fn committed(&self) {
         let mut state = self.state();
         for (partition, time, attempt) in std::mem::take(&mut state.decided) {
-            warn_of(state.memory.remember(partition, time, attempt), &self.tools.config);
+            warn_of(state.memory.remember(partition, time, attempt), &self.tools.config.get());
         }
         self.tools.meter.add(std::mem::take(&mut state.tally), self.tools.clock.now());
     }
@@ -193,7 +193,7 @@ impl<B: Brokers, P: Past> Failures<B, P> {
             state.memory.begin(span.partition, *assignment);
         }
         for (partition, time, attempt) in decided {
-            warn_of(state.memory.remember(partition, time, attempt), &self.tools.config);
+            warn_of(state.memory.remember(partition, time, attempt), &self.tools.config.get());
         }
     }
 
@@ -227,7 +227,7 @@ impl<B: Brokers, P: Past> Failures<B, P> {
         now: Timestamp,
         tally: &mut Tally,
     ) -> (Vec<Case<'a>>, Vec<(i32, Timestamp, Fingerprint)>) {
-        let state = self.state();
+        let (state, config) = (self.state(), self.tools.config.get());
         let mut decided = Vec::new();
         let mut in_batch = HashSet::new();
         let cases = batch.records.iter().map(|record| {
@@ -247,7 +247,7 @@ impl<B: Brokers, P: Past> Failures<B, P> {
             }
             let attempt = Fingerprint::of(delivery);
             let facts = Facts {
-                retry_after_max: self.tools.config.retry_after_max,
+                retry_after_max: config.retry_after_max,
                 is_decided: state.memory.is_decided(record.partition, attempt) || in_batch.contains(&attempt),
                 is_cancelled: self.tools.cancels.covers(&delivery.log_id, delivery.round),
             };

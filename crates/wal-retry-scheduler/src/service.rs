@@ -14,7 +14,9 @@ use wal_runtime::brokers::{Brokers as _, Cluster};
 use wal_runtime::config::{Kafka, Seal, Settings, TopicSettings};
 use wal_runtime::directory::Directory;
 use wal_runtime::kafka;
+use wal_runtime::live::Live;
 use wal_runtime::metrics::Metrics;
+use wal_runtime::reload::Part;
 use wal_runtime::service::{self, Process};
 use wal_runtime::shutdown::Shutdown;
 use wal_runtime::topics::Leniency;
@@ -43,7 +45,7 @@ pub struct Observers {
 
 /// The scheduler, ready to run.
 pub struct Service {
-    config: Config,
+    config: Live<Config>,
     kafka: Kafka,
     topics: TopicSettings,
     keyring: Keyring,
@@ -56,13 +58,28 @@ impl Service {
     /// Reads and checks everything the scheduler needs from the settings.
     pub fn new(settings: &Settings) -> Result<Service, Error> {
         Ok(Service {
-            config: Config::read(settings)?,
+            config: Live::new(Config::read(settings)?),
             kafka: Kafka::read(settings)?,
             topics: TopicSettings::read(settings)?,
             keyring: Seal::read(settings)?.keyring,
             metrics: Metrics::new(),
             when_caught_up: Arc::new(|| {}),
             leniency: Leniency::None,
+        })
+    }
+
+    /// What takes over changed limits while it runs, from the next decision on. It objects to whatever would keep it from starting.
+    pub fn reloads(&self) -> Part {
+        let config = self.config.clone();
+        Box::new(move |settings| {
+            let (config, new) = (config.clone(), Config::read(settings)?);
+            Seal::read(settings)?;
+            Ok(Box::new(move || {
+                let Config { retry_after_max, unknown_target_wait, keep_cancels, .. } = new;
+                // What the loops were started with stays.
+                let held = Config::clone(&config.get());
+                config.set(Config { retry_after_max, unknown_target_wait, keep_cancels, ..held });
+            }))
         })
     }
 
@@ -98,7 +115,7 @@ impl Service {
         let failures = Failures {
             past: Log(self.kafka.clone()),
             group: group.clone(),
-            state: Mutex::new(State::new(&self.config)),
+            state: Mutex::new(State::new(&self.config.get())),
             tools: Arc::clone(&tools),
         };
         let gate = DelayGate {
@@ -177,23 +194,23 @@ impl Service {
 
     /// The embedded broker deletes nothing on demand.
     fn clearing(&self, brokers: &Cluster) -> Option<Clearing> {
-        let every = self.config.delete_released_every;
+        let every = self.config.get().delete_released_every;
         let is_wanted = !every.is_zero() && self.leniency == Leniency::None;
         is_wanted.then(|| Clearing::new(every, brokers.directory.clone()))
     }
 
     fn options_of_failures(&self, group: String) -> Options {
         let reads = Reads::Lanes(vec![(self.kafka.topics.failures(), 100)]);
-        self.options(group, "retry-scheduler", reads, self.config.batch_wait)
+        self.options(group, "retry-scheduler", reads, self.config.get().batch_wait)
     }
 
     fn options_of_delays(&self, group: String, gate: DelayGate) -> Options {
-        let (prefix, rate) = (self.kafka.topics.delay_prefix(), self.config.ceiling());
+        let (prefix, rate) = (self.kafka.topics.delay_prefix(), self.config.get().ceiling());
         self.options(group, "delays", Reads::Gated { prefix, gate: Arc::new(gate), rate }, Duration::ZERO)
     }
 
     fn options(&self, group: String, name: &str, reads: Reads, wait: Duration) -> Options {
-        let Config { batch_records: records, batch_bytes: bytes, stop_timeout, .. } = self.config;
+        let Config { batch_records: records, batch_bytes: bytes, stop_timeout, .. } = *self.config.get();
         Options {
             consumer: kafka::consumer(&self.kafka, &group),
             producer: kafka::transactional(&self.kafka, &kafka::transactional_id(&self.kafka, name)),
@@ -242,6 +259,7 @@ pub async fn main(file: Option<&Path>) -> Result<(), Error> {
     let process = Process::start(file).await?;
     let cancels = process.condition("cancels", "the cancels have not been read to their end yet");
     let service = Service::new(&process.settings)?.counting(process.metrics.clone());
+    process.reloads(service.reloads());
     let service = service.when_caught_up(move || cancels.met());
     let observers = Observers {
         failures: process.observer("wal-retry-scheduler"),

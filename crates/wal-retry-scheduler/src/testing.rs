@@ -8,6 +8,7 @@ use wal_model::topics::Topics;
 use wal_model::{Clock, InRecord};
 use wal_runtime::batch_loop::{Gate, Handler};
 use wal_runtime::brokers::Brokers;
+use wal_runtime::live::Live;
 use wal_runtime::metrics::Metrics;
 
 use crate::cancels;
@@ -65,7 +66,7 @@ impl<B: Brokers + Clone, P: Past + Clone> Hands<B, P> {
             keyring: self.keyring.clone(),
             topics: self.topics.clone(),
             waits: self.waits.clone(),
-            config: self.config.clone(),
+            config: Live::new(self.config.clone()),
             meter: Meter::new(Metrics::new()),
         })
     }

@@ -14,6 +14,7 @@ use wal_model::{Clock, InRecord, OutRecord, Timestamp, Topic};
 use wal_runtime::batch_loop::{Batch, Handler, Place};
 use wal_runtime::brokers::{Brokers, Found, Shapes};
 use wal_runtime::config::Settings;
+use wal_runtime::live::Live;
 use wal_runtime::metrics::{Format, Metrics};
 use wal_runtime::reading::{Span, Unread};
 
@@ -104,7 +105,7 @@ fn bench() -> Bench {
         keyring: keyring(),
         topics: topics(),
         waits: Waits::coins_and(["60s", "2m", "4m"].map(|wait| wait.parse().unwrap())),
-        config: config.clone(),
+        config: Live::new(config.clone()),
         meter: Meter::new(metrics.clone()),
     });
     let failures = Failures {

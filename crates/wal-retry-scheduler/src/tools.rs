@@ -9,6 +9,7 @@ use wal_model::seal::Keyring;
 use wal_model::topics::Topics;
 use wal_model::{Clock, Timestamp, Topic};
 use wal_runtime::brokers::{Brokers, Found, Shapes};
+use wal_runtime::live::Live;
 
 use crate::cancels::Cancels;
 use crate::config::Config;
@@ -28,7 +29,7 @@ pub(crate) struct Tools<B> {
     pub keyring: Keyring,
     pub topics: Topics,
     pub waits: Waits,
-    pub config: Config,
+    pub config: Live<Config>,
     pub meter: Meter,
 }
 
@@ -40,7 +41,7 @@ impl<B: Brokers> Tools<B> {
             keyring: &self.keyring,
             group,
             waits: &self.waits,
-            unknown_target_wait: self.config.unknown_target_wait,
+            unknown_target_wait: self.config.get().unknown_target_wait,
             shapes,
             now,
         }

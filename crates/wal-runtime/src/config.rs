@@ -5,6 +5,7 @@
 
 mod error;
 mod kafka;
+mod keys;
 mod layer;
 mod schema;
 mod sections;
@@ -22,6 +23,7 @@ use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _};
 
 pub use error::{Error, Problem};
 pub use kafka::{Kafka, Options, TopicSettings};
+pub use keys::{Held, Key, Kind, Layer};
 pub use sections::{Format, Health, Log, Policy, Seal};
 pub use store::{ArangoDb, Login, StoreSettings};
 
@@ -98,20 +100,7 @@ impl Settings {
 
     /// Where the value of a key came from; of a table, all places its values came from.
     pub fn origin(&self, key: &str) -> String {
-        let (section, own_key) = match Schema::compiled_in().place(key) {
-            Place::Free(section, own_key) => (section, own_key),
-            Place::Key(_) | Place::Table | Place::Nowhere => match key.rsplit_once('.') {
-                Some((section, own_key)) => (section, own_key.to_owned()),
-                None => return DEFAULT.to_owned(),
-            },
-        };
-        let mut value = &self.merged.cache;
-        for name in section.split('.').chain([own_key.as_str()]) {
-            match &value.kind {
-                ValueKind::Table(table) if table.contains_key(name) => value = &table[name],
-                _ => return DEFAULT.to_owned(),
-            }
-        }
+        let Some(value) = self.value(key) else { return DEFAULT.to_owned() };
         let one = |value: &Value| value.origin().unwrap_or(DEFAULT).to_owned();
         match &value.kind {
             ValueKind::Table(table) if !table.is_empty() => {
@@ -124,6 +113,21 @@ impl Settings {
             }
             _ => one(value),
         }
+    }
+
+    /// The value of a key or of a table.
+    fn value(&self, key: &str) -> Option<&Value> {
+        let (section, own_key) = match Schema::compiled_in().place(key) {
+            Place::Free(section, own_key) => (section, own_key),
+            Place::Key(_) | Place::Table | Place::Nowhere => {
+                let (section, own_key) = key.rsplit_once('.')?;
+                (section, own_key.to_owned())
+            }
+        };
+        section.split('.').chain([own_key.as_str()]).try_fold(&self.merged.cache, |value, name| match &value.kind {
+            ValueKind::Table(table) => table.get(name),
+            _ => None,
+        })
     }
 
     /// The error of a key whose value cannot be used.

@@ -5,7 +5,7 @@
 //! ```text
 //!   config ─▶ topics, offsets (start-up checks) ─▶ batch_loop ─▶ handler of the service
 //!                        directory (what exists) ◀──────┘
-//!   logs, health, metrics, shutdown beside them (service)
+//!   logs, health, metrics, reload, shutdown beside them (service)
 //! ```
 
 pub mod acls;
@@ -16,10 +16,12 @@ pub mod directory;
 pub mod ends;
 pub mod health;
 pub mod kafka;
+pub mod live;
 pub mod logs;
 pub mod metrics;
 pub mod offsets;
 pub mod reading;
+pub mod reload;
 pub mod secret;
 pub mod service;
 pub mod shutdown;

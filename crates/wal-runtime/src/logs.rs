@@ -1,11 +1,17 @@
 //! Where log lines go: to stderr, for people or for machines.
 
+mod repeats;
+
 use std::io::IsTerminal;
+use std::sync::Arc;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 use crate::config::{Format, Log};
+use crate::reload::Part;
+use repeats::Repeats;
 
 /// librdkafka and what stands around it tell much at `info` that matters to nobody but their makers. A level that names them overrules this.
 const QUIET: &str = "librdkafka=warn,rdkafka=warn,hyper=warn,h2=warn";
@@ -21,20 +27,51 @@ pub enum Error {
         /// What is wrong with it.
         source: tracing_subscriber::filter::ParseError,
     },
+    /// What counts repeated lines could not be started.
+    #[error("start the thread that counts repeated lines")]
+    Thread(#[source] std::io::Error),
     /// Something in this process logs already.
     #[error("start logging a second time")]
     AlreadyStarted(#[from] TryInitError),
 }
 
+/// What is logged, to be changed while the process runs.
+pub struct Level(Box<dyn Fn(EnvFilter) + Send + Sync>);
+
+impl Level {
+    /// The part of a reload that takes over `log.level`.
+    pub fn part(self) -> Part {
+        let level = Arc::new(self);
+        Box::new(move |settings| {
+            let read = Log::read(settings)?;
+            let filter = filter(&read.level).map_err(|error| settings.invalid("log.level", error))?;
+            let level = Arc::clone(&level);
+            Ok(Box::new(move || (level.0)(filter)))
+        })
+    }
+}
+
 /// Starts logging for the whole process, what comes from `log` users such as librdkafka included.
-pub fn start(log: &Log) -> Result<(), Error> {
+pub fn start(log: &Log) -> Result<Level, Error> {
     let filter = filter(&log.level)?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match log.format {
-        Format::Human => lines.with_ansi(is_colourful()).finish().try_init()?,
-        Format::Json => lines.json().flatten_event(true).finish().try_init()?,
-    }
-    Ok(())
+    let repeats = Repeats::start().map_err(Error::Thread)?;
+    // Fails only when the logs are gone, and then nobody would read of it.
+    let level = match log.format {
+        Format::Human => {
+            let lines = lines.with_ansi(is_colourful()).with_filter_reloading();
+            let handle = lines.reload_handle();
+            lines.finish().with(repeats).try_init()?;
+            Level(Box::new(move |filter| drop(handle.reload(filter))))
+        }
+        Format::Json => {
+            let lines = lines.json().flatten_event(true).with_filter_reloading();
+            let handle = lines.reload_handle();
+            lines.finish().with(repeats).try_init()?;
+            Level(Box::new(move |filter| drop(handle.reload(filter))))
+        }
+    };
+    Ok(level)
 }
 
 fn filter(level: &str) -> Result<EnvFilter, Error> {

@@ -10,9 +10,10 @@ use wal_model::Topic;
 use wal_model::delay::Waits;
 
 use crate::batch_loop::{self, Observer};
-use crate::config::{self, Kafka, Settings, TopicSettings};
+use crate::config::{self, Kafka, Settings, StoreSettings, TopicSettings};
 use crate::health::{self, Condition, Health, Heartbeat, Server};
 use crate::metrics::{Counting, Metrics};
+use crate::reload::{Part, Reload, Sources};
 use crate::shutdown::Shutdown;
 use crate::topics::{self, Deviation, Leniency};
 use crate::{logs, offsets};
@@ -155,6 +156,7 @@ pub struct Process {
     /// What the process counts.
     pub metrics: Metrics,
     health: Health,
+    reload: Arc<Reload>,
     assigned: Option<Arc<Condition>>,
     /// Answers until the process ends, during a stop too.
     _probes: Server,
@@ -170,16 +172,33 @@ impl Process {
 
     /// The same for a process that reads no topics. It is ready when the conditions are met that it adds.
     pub async fn without_group(file: Option<&Path>) -> Result<Process, Error> {
-        let settings = Settings::load(file)?;
-        logs::start(&config::Log::read(&settings)?)?;
+        let sources = Sources::new(file, Vec::new());
+        let settings = sources.load()?;
+        let level = logs::start(&config::Log::read(&settings)?)?;
         let shutdown = Shutdown::on_signals()?;
+        let reload = Reload::new(sources, settings.clone());
+        reload.add(level.part());
+        // What every start reads, so that what would keep the process from starting again is told now.
+        reload.add(Box::new(|settings| {
+            Kafka::read(settings)?;
+            TopicSettings::read(settings)?;
+            StoreSettings::read(settings)?;
+            config::Health::read(settings)?;
+            Ok(Box::new(|| {}))
+        }));
+        reload.on_hangup()?;
         let health = Health::new();
         let (metrics, listen) = (Metrics::new(), config::Health::read(&settings)?.listen);
         let probes = health::serve(listen, health.clone(), metrics.clone(), shutdown.clone()).await?;
         if let Some(address) = probes.address() {
             info!(%address, "health probes and metrics");
         }
-        Ok(Process { settings, shutdown, metrics, health, assigned: None, _probes: probes })
+        Ok(Process { settings, shutdown, metrics, health, reload, assigned: None, _probes: probes })
+    }
+
+    /// Has a part of the service take over what changes when the configuration is read again, which a SIGHUP asks for.
+    pub fn reloads(&self, part: Part) {
+        self.reload.add(part);
     }
 
     /// One more condition of being ready, not met yet.

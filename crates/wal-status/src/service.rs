@@ -15,6 +15,7 @@ use wal_runtime::directory::{Directory, Presence};
 use wal_runtime::ends::Ends;
 use wal_runtime::kafka;
 use wal_runtime::metrics::Metrics;
+use wal_runtime::reload::Part;
 use wal_runtime::service::{self, Process};
 use wal_runtime::topics::Leniency;
 use wal_store::{EntryStore, Patient};
@@ -49,6 +50,15 @@ impl Service {
             store: Patient::new(store),
             leniency: Leniency::None,
             counts: Arc::default(),
+        })
+    }
+
+    /// Takes nothing over while it runs, and objects to whatever would keep it from starting.
+    pub fn reloads(&self) -> Part {
+        Box::new(|settings| {
+            Config::read(settings)?;
+            Seal::read(settings)?;
+            Ok(Box::new(|| {}))
         })
     }
 
@@ -181,6 +191,7 @@ pub async fn main(file: Option<&Path>) -> Result<(), Error> {
     let process = Process::start(file).await?;
     let Some((store, watch)) = wal_open::of_process(&process).await? else { return Ok(()) };
     let service = Service::new(&process.settings, store)?.counting(process.metrics.clone()).watch_store(watch);
+    process.reloads(service.reloads());
     let result = service.run(process.observer("wal-status"), process.shutdown.triggered()).await;
     process.stopping();
     result

@@ -11,6 +11,8 @@ use wal_runtime::brokers::Cluster;
 use wal_runtime::config::{Kafka, Policy, Seal, Settings, TopicSettings};
 use wal_runtime::directory::Directory;
 use wal_runtime::kafka;
+use wal_runtime::live::Live;
+use wal_runtime::reload::Part;
 use wal_runtime::service::{self, Process};
 use wal_runtime::topics::Leniency;
 use wal_store::{EntryStore, Patient};
@@ -22,10 +24,10 @@ pub use wal_runtime::service::Error;
 
 /// The writer, ready to run.
 pub struct Service {
-    config: Config,
+    config: Live<Config>,
     kafka: Kafka,
     topics: TopicSettings,
-    policy: Policy,
+    policy: Live<Policy>,
     keyring: Keyring,
     store: Patient,
     leniency: Leniency,
@@ -35,13 +37,32 @@ impl Service {
     /// Reads and checks everything the writer needs from the settings.
     pub fn new(settings: &Settings, store: Arc<dyn EntryStore>) -> Result<Service, Error> {
         Ok(Service {
-            config: Config::read(settings)?,
+            config: Live::new(Config::read(settings)?),
             kafka: Kafka::read(settings)?,
             topics: TopicSettings::read(settings)?,
-            policy: Policy::read(settings)?,
+            policy: Live::new(Policy::read(settings)?),
             keyring: Seal::read(settings)?.keyring,
             store: Patient::new(store),
             leniency: Leniency::None,
+        })
+    }
+
+    /// What takes over a changed policy and changed limits while it runs, from the next batch on. It objects to whatever would keep the
+    /// writer from starting.
+    pub fn reloads(&self) -> Part {
+        let (config, policy) = (self.config.clone(), self.policy.clone());
+        Box::new(move |settings| {
+            let (config, policy) = (config.clone(), policy.clone());
+            let (new_config, new_policy) = (Config::read(settings)?, Policy::read(settings)?);
+            TopicSettings::read(settings)?;
+            Seal::read(settings)?;
+            Ok(Box::new(move || {
+                let Config { reply_topics, unknown_target_wait, create_missing_targets, .. } = new_config;
+                // What the loop was started with stays.
+                let held = Config::clone(&config.get());
+                config.set(Config { reply_topics, unknown_target_wait, create_missing_targets, ..held });
+                policy.set(new_policy);
+            }))
         })
     }
 
@@ -66,7 +87,8 @@ impl Service {
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), Error> {
         let group = kafka::group(&self.kafka, "writer");
-        let lanes = self.lanes();
+        let config = self.config.get();
+        let lanes = self.lanes(&config);
         let waits = service::check_topics(&self.kafka, &self.topics, self.leniency).await?;
         let read = lanes.iter().map(|(topic, _)| topic.clone()).collect();
         service::check_offsets(&self.kafka, &group, read, Some(&self.store.id())).await?;
@@ -77,14 +99,10 @@ impl Service {
             producer: kafka::transactional(&self.kafka, &transactional_id),
             group: group.clone(),
             reads: Reads::Lanes(lanes),
-            limits: Limits {
-                records: self.config.batch_records,
-                bytes: self.config.batch_bytes,
-                wait: self.config.batch_wait,
-            },
+            limits: Limits { records: config.batch_records, bytes: config.batch_bytes, wait: config.batch_wait },
             offset_metadata: service::offset_metadata(self.store.id()),
             start_timeout: self.kafka.start_timeout,
-            stop_timeout: self.config.stop_timeout,
+            stop_timeout: config.stop_timeout,
             tick: None,
         };
         let directory = Directory::new(&self.kafka).map_err(batch_loop::Error::Client)?;
@@ -103,10 +121,10 @@ impl Service {
         Ok(())
     }
 
-    fn lanes(&self) -> Vec<(Topic, u8)> {
+    fn lanes(&self, config: &Config) -> Vec<(Topic, u8)> {
         let priorities = [Priority::High, Priority::Normal, Priority::Low];
         let topics = priorities.into_iter().map(|priority| self.kafka.topics.ingress(priority));
-        topics.zip(self.config.shares()).collect()
+        topics.zip(config.shares()).collect()
     }
 }
 
@@ -115,6 +133,7 @@ pub async fn main(file: Option<&Path>) -> Result<(), Error> {
     let process = Process::start(file).await?;
     let Some((store, watch)) = wal_open::of_process(&process).await? else { return Ok(()) };
     let service = Service::new(&process.settings, store)?.watch_store(watch);
+    process.reloads(service.reloads());
     let result = service.run(process.observer("wal-writer"), process.shutdown.triggered()).await;
     process.stopping();
     result

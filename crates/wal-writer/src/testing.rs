@@ -14,6 +14,7 @@ use wal_model::{Clock, Code, Lifecycle, Refusal};
 use wal_runtime::batch_loop::Handler;
 use wal_runtime::brokers::Brokers;
 use wal_runtime::config::Policy;
+use wal_runtime::live::Live;
 use wal_store::Patient;
 
 use crate::admit::{self, Wish};
@@ -44,7 +45,8 @@ impl<B: Brokers> Hand<B> {
     /// The hand on the ingress topics.
     pub fn writer(self, group: &str) -> impl Handler + use<B> {
         let Hand { store, brokers, clock, keyring, policy, topics, waits, config } = self;
-        Writer { store, brokers, clock, keyring, policy, topics, waits, group: group.to_owned(), config }
+        let (policy, config, group) = (Live::new(policy), Live::new(config), group.to_owned());
+        Writer { store, brokers, clock, keyring, policy, topics, waits, group, config }
     }
 }
 

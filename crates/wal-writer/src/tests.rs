@@ -19,6 +19,7 @@ use wal_model::{Entry, Lifecycle, LogId, Timestamp, Topic, wire};
 use wal_runtime::batch_loop::{Batch, Handler};
 use wal_runtime::brokers::{Brokers, Found, Shapes};
 use wal_runtime::config::{Policy, Settings};
+use wal_runtime::live::Live;
 use wal_store::embedded::Embedded;
 use wal_store::samples::ack;
 use wal_store::{EntryStore, Patient};
@@ -75,17 +76,17 @@ fn bench() -> Bench {
         brokers: Arc::clone(&brokers),
         clock: Arc::<ManualClock>::clone(&clock),
         keyring: Keyring::new("k1", &BTreeMap::from([("k1".to_owned(), vec![7; 32])])).unwrap(),
-        policy: Policy {
+        policy: Live::new(Policy {
             target: None,
             lifecycle: Lifecycle::default(),
             first_delay: Seconds::new(Duration::ZERO),
             answers: Answers::Expected,
             correlation_fields: vec!["saga_id".to_owned()],
-        },
+        }),
         topics: Topics::new("wal.").unwrap(),
         waits: Waits::coins_and([]),
         group: "wal.writer".to_owned(),
-        config: Config::read(&settings).unwrap(),
+        config: Live::new(Config::read(&settings).unwrap()),
     };
     Bench { writer, brokers, clock, _folder: folder }
 }
@@ -119,6 +120,18 @@ impl Bench {
     async fn stored(&self, log_id: &str) -> Entry {
         let key = log_id.parse::<LogId>().unwrap().key();
         self.writer.store.get(&[key]).await.unwrap().remove(0).unwrap()
+    }
+
+    fn policy(&self, change: impl FnOnce(&mut Policy)) {
+        let mut policy = Policy::clone(&self.writer.policy.get());
+        change(&mut policy);
+        self.writer.policy.set(policy);
+    }
+
+    fn config(&self, change: impl FnOnce(&mut Config)) {
+        let mut config = Config::clone(&self.writer.config.get());
+        change(&mut config);
+        self.writer.config.set(config);
     }
 
     fn say(&self, topic: &str, found: Found) {
@@ -241,14 +254,14 @@ async fn past_its_deadline_an_entry_is_stored_and_ends_as_expired() {
 
 #[tokio::test]
 async fn a_stored_entry_is_delivered_as_it_was_stored_whatever_the_policy_says_now() {
-    let mut bench = bench();
+    let bench = bench();
     let text = json!({"namespace": "orders", "request_id": "r", "payload": {}}).to_string();
-    bench.writer.policy.target = Some(Topic::parse("shop").unwrap());
+    bench.policy(|policy| policy.target = Some(Topic::parse("shop").unwrap()));
     let before = bench.handle(vec![record(0, text.clone())]).await;
-    bench.writer.policy.target = Some(Topic::parse("elsewhere").unwrap());
-    bench.writer.policy.lifecycle.retry_count = 99;
+    bench.policy(|policy| policy.target = Some(Topic::parse("elsewhere").unwrap()));
+    bench.policy(|policy| policy.lifecycle.retry_count = 99);
     assert_eq!(bench.handle(vec![record(0, text.clone())]).await, before);
-    bench.writer.policy.target = None;
+    bench.policy(|policy| policy.target = None);
     assert_eq!(bench.handle(vec![record(0, text)]).await, before);
 }
 
@@ -268,8 +281,8 @@ async fn a_bad_reply_address_refuses_a_new_request_and_sends_a_stored_ones_recei
 
 #[tokio::test]
 async fn receipts_go_where_an_allowed_reply_address_says() {
-    let mut bench = bench();
-    bench.writer.config.reply_topics = vec![Topic::parse("answers").unwrap()];
+    let bench = bench();
+    bench.config(|config| config.reply_topics = vec![Topic::parse("answers").unwrap()]);
     let addressed = |partition: i32| {
         let mut record = write(0, "r");
         record.headers.push(Header::new(wire::REPLY_TOPIC, "answers"));
@@ -321,13 +334,13 @@ async fn a_half_stored_batch_is_completed_under_the_target_that_its_policy_named
         {"namespace": "orders", "payload": {"number": 2}},
     ]});
     let written = || record(0, text.to_string());
-    let mut before = bench();
-    before.writer.policy.target = Some(Topic::parse("shop").unwrap());
+    let before = bench();
+    before.policy(|policy| policy.target = Some(Topic::parse("shop").unwrap()));
     let whole = before.handle(vec![written()]).await;
     let head = before.stored(receipts(&whole)[0]["log_ids"][0].as_str().unwrap()).await;
     for target_now in [None, Some(Topic::parse("elsewhere").unwrap())] {
-        let mut after = bench();
-        after.writer.policy.target = target_now;
+        let after = bench();
+        after.policy(|policy| policy.target = target_now);
         after.writer.store.insert(std::slice::from_ref(&head)).await.unwrap();
         assert_eq!(after.handle(vec![written()]).await, whole);
     }
@@ -355,8 +368,8 @@ async fn tenants_do_not_share_identities() {
 
 #[tokio::test]
 async fn without_answers_an_entry_is_completed_with_its_delivery() {
-    let mut bench = bench();
-    bench.writer.policy.answers = Answers::None;
+    let bench = bench();
+    bench.policy(|policy| policy.answers = Answers::None);
     let outputs = bench.handle(vec![write(0, "r")]).await;
     assert_eq!(value(to(&outputs, "wal.acks")[0])["status"], json!("completed"));
     assert_eq!(bench.stored(receipts(&outputs)[0]["log_id"].as_str().unwrap()).await.state.status(), Status::Pending);
@@ -375,8 +388,8 @@ async fn what_cannot_travel_back_or_goes_to_a_small_target_is_refused() {
 
 #[tokio::test]
 async fn missing_targets_are_created_where_that_is_wanted() {
-    let mut bench = bench();
-    bench.writer.config.create_missing_targets = true;
+    let bench = bench();
+    bench.config(|config| config.create_missing_targets = true);
     bench.say("shop", Found::Missing(Duration::ZERO));
     assert_eq!(counts(&bench.handle(vec![write(0, "r")]).await), [1, 1, 1, 0]);
 }
@@ -408,8 +421,8 @@ async fn a_first_delivery_that_is_wanted_later_is_parked_for_its_time() {
 
 #[tokio::test]
 async fn the_policy_can_delay_every_first_delivery() {
-    let mut bench = bench();
-    bench.writer.policy.first_delay = "2".parse().unwrap();
+    let bench = bench();
+    bench.policy(|policy| policy.first_delay = "2".parse().unwrap());
     assert_eq!(to(&bench.handle(vec![write(0, "r")]).await, "wal.delay.2s").len(), 1);
     // A wish of its own comes first, and a time that has passed is now.
     assert_eq!(counts(&bench.handle(vec![delayed("s", now())]).await), [1, 1, 1, 0]);
@@ -417,11 +430,11 @@ async fn the_policy_can_delay_every_first_delivery() {
 
 #[tokio::test]
 async fn a_first_delivery_wanted_at_the_deadline_is_refused_but_not_where_it_is_stored() {
-    let mut bench = bench();
-    bench.writer.policy.lifecycle.ttl = "60".parse().unwrap();
+    let bench = bench();
+    bench.policy(|policy| policy.lifecycle.ttl = "60".parse().unwrap());
     let at = |seconds| now().saturating_add(Duration::from_secs(seconds));
     assert_eq!(codes(&bench.handle(vec![delayed("r", at(60))]).await), ["WAL_DELIVERY_TOO_LATE"]);
     assert_eq!(counts(&bench.handle(vec![delayed("r", at(59))]).await), [0, 1, 1, 0]);
-    bench.writer.policy.lifecycle.ttl = "10".parse().unwrap();
+    bench.policy(|policy| policy.lifecycle.ttl = "10".parse().unwrap());
     assert!(codes(&bench.handle(vec![delayed("r", at(59))]).await).is_empty());
 }

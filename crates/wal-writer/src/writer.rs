@@ -14,6 +14,7 @@ use wal_runtime::batch_loop::{Batch, CannotGoOn, Handler};
 use wal_runtime::brokers::{self, Brokers, Found, Shapes};
 use wal_runtime::config::Policy;
 use wal_runtime::failpoint;
+use wal_runtime::live::Live;
 use wal_store::patience::Damaged;
 use wal_store::{Inserted, Patient};
 
@@ -32,11 +33,13 @@ pub(crate) struct Writer<B> {
     pub brokers: B,
     pub clock: Arc<dyn Clock>,
     pub keyring: Keyring,
-    pub policy: Policy,
+    /// What holds for a batch is taken once, at its start.
+    pub policy: Live<Policy>,
     pub topics: Topics,
     pub waits: Waits,
     pub group: String,
-    pub config: Config,
+    /// As the policy.
+    pub config: Live<Config>,
 }
 
 impl<B: Brokers> Handler for Writer<B> {
@@ -44,17 +47,18 @@ impl<B: Brokers> Handler for Writer<B> {
     const OVERLAPS: bool = true;
 
     async fn handle(&self, batch: &Batch) -> Result<Vec<OutRecord>, CannotGoOn> {
-        let mut cases: Vec<Case> = batch.records.iter().map(|record| self.case(record, &self.policy)).collect();
-        let mut shapes = self.shapes(&cases).await;
+        let (policy, config) = (self.policy.get(), self.config.get());
+        let mut cases: Vec<Case> = batch.records.iter().map(|record| self.case(record, &policy)).collect();
+        let mut shapes = self.shapes(&cases, &config).await;
         for case in &mut cases {
-            object::object(case, &shapes, &self.config.reply_topics, &self.topics);
+            object::object(case, &shapes, &config.reply_topics, &self.topics);
         }
         failpoint::hit("before-persist");
-        let settled = self.settle(&batch.records, &mut cases).await?;
+        let settled = self.settle(&batch.records, &mut cases, &policy).await?;
         failpoint::hit("after-persist");
         loop {
             self.look_up_stored(&settled, &mut shapes).await;
-            match self.outputs(batch, &cases, &settled, &shapes) {
+            match self.outputs(batch, &cases, &settled, &shapes, &config) {
                 Ok(outputs) => return Ok(outputs),
                 Err(Wait { topic, why }) => {
                     warn!(%topic, why, "a stored entry waits for its target");
@@ -72,13 +76,13 @@ impl<B: Brokers> Handler for Writer<B> {
 impl<B: Brokers> Writer<B> {
     /// The shape of every topic that the cases name and of our own; asks until all of them are answered, since neither taking nor
     /// refusing a request may rest on silence.
-    async fn shapes(&self, cases: &[Case]) -> Shapes {
+    async fn shapes(&self, cases: &[Case], config: &Config) -> Shapes {
         let own = [self.topics.dead_requests(), self.topics.receipts()];
         let ingress = cases.iter().map(|case| &case.coordinates.topic);
         let topics = distinct(cases.iter().flat_map(object::topics_of).chain(ingress).chain(&own));
         loop {
             let mut shapes = self.brokers.shapes(topics.clone()).await;
-            if self.config.create_missing_targets {
+            if config.create_missing_targets {
                 self.create_missing(cases, &mut shapes).await;
             }
             let unanswered = shapes.iter().find_map(|(topic, found)| match found {
@@ -110,24 +114,29 @@ impl<B: Brokers> Writer<B> {
     }
 
     /// Stores what is new, and tells for each case what the store holds of it.
-    async fn settle(&self, records: &[InRecord], cases: &mut [Case]) -> Result<Vec<Settled>, CannotGoOn> {
+    async fn settle(
+        &self,
+        records: &[InRecord],
+        cases: &mut [Case],
+        policy: &Policy,
+    ) -> Result<Vec<Settled>, CannotGoOn> {
         let mut heads = self.settle_heads(cases).await?;
         failpoint::hit("mid-batch");
         for ((record, case), head) in records.iter().zip(&mut *cases).zip(&heads) {
-            self.keep_default_target(record, case, head);
+            self.keep_default_target(record, case, head, policy);
         }
         self.settle_members(cases, &mut heads).await?;
         Ok(heads)
     }
 
     /// The members of a batch whose first is stored already go where the policy of that time sent those without a target.
-    fn keep_default_target(&self, record: &InRecord, case: &mut Case, head: &Settled) {
+    fn keep_default_target(&self, record: &InRecord, case: &mut Case, head: &Settled, policy: &Policy) {
         let (Wish::Write(wanted), Settled::Stored(stored)) = (&mut case.wish, head) else { return };
         let default = stored[0].batch.as_ref().and_then(|place| place.default_target.as_ref());
-        if default.is_none() || default == self.policy.target.as_ref() {
+        if default.is_none() || default == policy.target.as_ref() {
             return;
         }
-        let then = Policy { target: default.cloned(), ..self.policy.clone() };
+        let then = Policy { target: default.cloned(), ..policy.clone() };
         if let Wish::Write(remade) = self.case(record, &then).wish {
             wanted.entries = remade.entries;
         }
@@ -227,13 +236,14 @@ impl<B: Brokers> Writer<B> {
         cases: &[Case],
         settled: &[Settled],
         shapes: &Shapes,
+        config: &Config,
     ) -> Result<Vec<OutRecord>, Wait> {
         let press = Press {
             topics: &self.topics,
-            reply_topics: &self.config.reply_topics,
+            reply_topics: &config.reply_topics,
             keyring: &self.keyring,
             group: &self.group,
-            unknown_target_wait: self.config.unknown_target_wait,
+            unknown_target_wait: config.unknown_target_wait,
             waits: &self.waits,
             shapes,
             now: self.clock.now(),

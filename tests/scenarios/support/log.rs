@@ -155,6 +155,16 @@ impl Log {
         Process::run(name, Path::new(program), &args, &all)
     }
 
+    /// Starts a writer that also reads a file, whose settings the log's own go before.
+    #[track_caller]
+    pub fn start_with_file(&self, file: &Path) -> Process {
+        self.database.iter().for_each(Database::stumble);
+        let folder = self.store.path().to_string_lossy();
+        let env = self.env([("store.folder", &*folder)].into_iter());
+        let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (&**name, &**value)).collect();
+        Process::start("wal-writer", &["--config", &file.to_string_lossy()], &env)
+    }
+
     /// Starts a retry scheduler, with settings that go before the log's own; does not wait for it.
     #[track_caller]
     pub fn start_scheduler(&self, settings: &[(&str, &str)], env: &[(&str, &str)]) -> Process {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use wal_gateway::{Gateway, Means};
 use wal_runtime::config::Settings;
+use wal_runtime::reload::Reload;
 use wal_runtime::service::Error;
 use wal_runtime::shutdown::Shutdown;
 use wal_runtime::topics::Leniency;
@@ -44,7 +45,7 @@ struct Service {
 
 impl Services {
     /// Starts them. When this returns, the gateway listens; the others make the topics first, if that is theirs to do.
-    pub async fn start(options: &Options, settings: &Settings) -> Result<Services, Problem> {
+    pub async fn start(options: &Options, settings: &Settings, reload: &Reload) -> Result<Services, Problem> {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, options.gateway_port));
         let store = crate::store::open(settings).await?;
         let gateway = Gateway::bind(listen, Arc::clone(&store)).map_err(|error| no_gateway(&error))?;
@@ -52,6 +53,9 @@ impl Services {
         let writer = wal_writer::Service::new(settings, Arc::clone(&store)).map_err(ended("writer"))?;
         let scheduler = wal_retry_scheduler::Service::new(settings).map_err(ended("retry scheduler"))?;
         let status = wal_status::Service::new(settings, Arc::clone(&store)).map_err(ended("status service"))?;
+        reload.add(writer.reloads());
+        reload.add(scheduler.reloads());
+        reload.add(status.reloads());
         let (writer, scheduler, status) = match options.broker {
             Choice::Embedded { .. } => (writer.lenient(), scheduler.lenient(), status.lenient()),
             Choice::Given(_) => (writer, scheduler, status),

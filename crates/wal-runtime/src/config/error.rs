@@ -84,6 +84,33 @@ pub enum Problem {
     },
 }
 
+impl Problem {
+    /// The word for its kind. Printed, keep stable.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Problem::Unreadable { .. } => "unreadable",
+            Problem::NotToml { .. } => "not_toml",
+            Problem::Unknown { .. } => "unknown",
+            Problem::WrongType { .. } => "wrong_type",
+            Problem::Invalid { .. } => "invalid",
+            Problem::Twice { .. } => "twice",
+            Problem::Contradiction { .. } => "contradiction",
+        }
+    }
+
+    /// The keys it is about, as they are spelled where they stand.
+    pub fn keys(&self) -> Vec<&str> {
+        match self {
+            Problem::Unreadable { .. } | Problem::NotToml { .. } => Vec::new(),
+            Problem::Unknown { spelled: key, .. }
+            | Problem::WrongType { key, .. }
+            | Problem::Invalid { key, .. }
+            | Problem::Twice { key, .. } => vec![key],
+            Problem::Contradiction { first, second, .. } => vec![first, second],
+        }
+    }
+}
+
 fn did_you_mean(suggestion: &Option<String>) -> String {
     suggestion.as_ref().map(|known| format!(", did you mean `{known}`?")).unwrap_or_default()
 }
@@ -92,6 +119,11 @@ impl Error {
     /// What is wrong; never empty.
     pub fn problems(&self) -> &[Problem] {
         &self.0
+    }
+
+    /// The same, to keep.
+    pub fn into_problems(self) -> Vec<Problem> {
+        self.0
     }
 
     /// `Ok` without problems.

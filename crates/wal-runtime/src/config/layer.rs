@@ -19,7 +19,9 @@ const PREFIX: &str = "wal__";
 /// What the name of a variable ends with whose value is the name of a file.
 const FILE_SUFFIX: &str = "_file";
 /// The table whose keys have dots where a variable has underscores.
-const OPTIONS: &str = "kafka.options.";
+pub(super) const OPTIONS: &str = "kafka.options.";
+/// What stands before the name of a variable where the value comes from the file that it names.
+pub(super) const FILE_OF: &str = "the file of ";
 /// Options of librdkafka with an underscore of their own.
 const WITH_UNDERSCORE: [(&str, &str); 1] = [("log.level", "log_level")];
 /// Options of librdkafka that are themselves names of files, so that their ending says nothing about the variable.
@@ -149,7 +151,7 @@ impl<'a> Layers<'a> {
                 VariableKind::FileName => {
                     let path = PathBuf::from(&variable.value);
                     match std::fs::read_to_string(&path) {
-                        Ok(text) => (without_newline(text), format!("the file of {}", variable.name)),
+                        Ok(text) => (without_newline(text), format!("{FILE_OF}{}", variable.name)),
                         Err(source) => {
                             self.problems.push(Problem::Unreadable { path, what: variable.name, source });
                             continue;
@@ -241,12 +243,12 @@ pub(super) fn is_ours(variable: &str) -> bool {
 }
 
 /// `WAL__SEAL__SIGNING_KEY` as `seal.signing_key`.
-fn dotted(variable: &str) -> String {
+pub(super) fn dotted(variable: &str) -> String {
     variable.to_ascii_lowercase().replacen(PREFIX, "", 1).replace("__", ".")
 }
 
 /// `seal.signing_key` as `WAL__SEAL__SIGNING_KEY`.
-fn variable_name(key: &str) -> String {
+pub(super) fn variable_name(key: &str) -> String {
     format!("{PREFIX}{}", key.replace('.', "__")).to_ascii_uppercase()
 }
 

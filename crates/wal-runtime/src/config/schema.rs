@@ -5,7 +5,7 @@ use config::{FileFormat, Map, Source, Value, ValueKind};
 use super::DEFAULTS;
 
 /// Tables whose keys people choose.
-const FREE_TABLES: [&str; 2] = ["kafka.options", "seal.keys"];
+pub(super) const FREE_TABLES: [&str; 2] = ["kafka.options", "seal.keys"];
 /// Below this likeness (0 to 1) a suggestion would only confuse.
 const LIKENESS_MIN: f64 = 0.8;
 
@@ -50,24 +50,31 @@ impl Schema {
         if is_table { Place::Table } else { Place::Nowhere }
     }
 
+    /// The names of all keys.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.keys.iter().map(|(key, _)| key.as_str())
+    }
+
     /// The known key that looks most like `name`, if one does.
     pub(super) fn suggestion(&self, name: &str) -> Option<&str> {
-        let likeness = |known: &str| {
-            let whole = strsim::normalized_damerau_levenshtein(name, known);
-            // The right key in the wrong section is a likely mistake too.
-            let ends = strsim::normalized_damerau_levenshtein(last(name), last(known)) * 0.95;
-            whole.max(ends)
-        };
-        self.keys
-            .iter()
-            .map(|(key, _)| (likeness(key), key.as_str()))
+        self.names()
+            .map(|known| (likeness(name, known), known))
             .filter(|(likeness, _)| *likeness >= LIKENESS_MIN)
             .max_by(|a, b| a.0.total_cmp(&b.0))
             .map(|(_, key)| key)
     }
 }
 
-fn last(name: &str) -> &str {
+/// How alike two dotted names are, from 0 to 1.
+pub(super) fn likeness(name: &str, known: &str) -> f64 {
+    let whole = strsim::normalized_damerau_levenshtein(name, known);
+    // The right key in the wrong section is a likely mistake too.
+    let ends = strsim::normalized_damerau_levenshtein(last(name), last(known)) * 0.95;
+    whole.max(ends)
+}
+
+/// The last part of a dotted name.
+pub(super) fn last(name: &str) -> &str {
     name.rsplit('.').next().unwrap_or(name)
 }
 
