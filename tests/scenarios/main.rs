@@ -8,6 +8,7 @@ mod crashes;
 mod examples;
 mod flow;
 mod harness;
+mod observed;
 mod outages;
 mod reading;
 mod retries;

@@ -28,7 +28,8 @@ pub async fn main(file: Option<&Path>) -> Result<(), Failed> {
     // Whoever asks is told when the store does not answer. A gateway that were not ready then would tell nobody anything.
     let Some((store, _)) = wal_open::of_process(&process).await? else { return Ok(()) };
     let options = Options::read(&process.settings).map_err(service::Error::from)?;
-    let gateway = Gateway::open(&options, store)?.writing(Means::read(&process.settings)?);
+    let gateway =
+        Gateway::open(&options, store)?.writing(Means::read(&process.settings)?).counting(process.metrics.clone());
     info!(address = %gateway.address(), "the gateway listens");
     listens.met();
     let result = gateway.run(process.shutdown.triggered()).await;

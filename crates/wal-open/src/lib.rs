@@ -8,6 +8,7 @@
 //!                                              └─ of_process ──▶ EntryStore, and who tells the probes whether it answers
 //! ```
 
+mod counted;
 mod named;
 mod opening;
 

@@ -15,6 +15,7 @@ pub mod directory;
 pub mod ends;
 pub mod health;
 pub mod kafka;
+pub mod lag;
 pub mod logs;
 pub mod metrics;
 pub mod offsets;

@@ -15,7 +15,7 @@ use crate::health::{self, Condition, Health, Heartbeat, Server};
 use crate::metrics::{Counting, Metrics};
 use crate::shutdown::Shutdown;
 use crate::topics::{self, Deviation, Leniency};
-use crate::{logs, offsets};
+use crate::{lag, logs, offsets};
 
 /// How old the poll thread's last sign of life may be: half of librdkafka's `max.poll.interval.ms`.
 const HEARTBEAT: Duration = Duration::from_secs(30);
@@ -153,6 +153,8 @@ pub struct Process {
     pub metrics: Metrics,
     health: Health,
     assigned: Option<Arc<Condition>>,
+    /// Looks how far the loops are behind, where there are some.
+    lag: Option<lag::Follower>,
     /// Answers until the process ends, during a stop too.
     _probes: Server,
 }
@@ -162,6 +164,8 @@ impl Process {
     pub async fn start(file: Option<&Path>) -> Result<Process, Error> {
         let mut process = Process::without_group(file).await?;
         process.assigned = Some(Arc::new(process.condition("assigned", NO_PARTITIONS)));
+        let followed = lag::follow(&Kafka::read(&process.settings)?, &process.metrics);
+        process.lag = Some(followed.map_err(batch_loop::Error::Client)?);
         Ok(process)
     }
 
@@ -176,7 +180,7 @@ impl Process {
         if let Some(address) = probes.address() {
             info!(%address, "health probes and metrics");
         }
-        Ok(Process { settings, shutdown, metrics, health, assigned: None, _probes: probes })
+        Ok(Process { settings, shutdown, metrics, health, assigned: None, lag: None, _probes: probes })
     }
 
     /// One more condition of being ready, not met yet.

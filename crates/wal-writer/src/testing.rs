@@ -14,10 +14,12 @@ use wal_model::{Clock, Code, Lifecycle, Refusal};
 use wal_runtime::batch_loop::Handler;
 use wal_runtime::brokers::Brokers;
 use wal_runtime::config::Policy;
+use wal_runtime::metrics::Metrics;
 use wal_store::Patient;
 
 use crate::admit::{self, Wish};
 use crate::config::Config;
+use crate::tally::Meter;
 use crate::writer::Writer;
 
 /// What the writer's hand is made of.
@@ -44,7 +46,8 @@ impl<B: Brokers> Hand<B> {
     /// The hand on the ingress topics.
     pub fn writer(self, group: &str) -> impl Handler + use<B> {
         let Hand { store, brokers, clock, keyring, policy, topics, waits, config } = self;
-        Writer { store, brokers, clock, keyring, policy, topics, waits, group: group.to_owned(), config }
+        let meter = Meter::new(Metrics::new());
+        Writer { store, brokers, clock, keyring, policy, topics, waits, group: group.to_owned(), config, meter }
     }
 }
 
