@@ -19,7 +19,7 @@
 mod delayed;
 #[path = "retries/folding.rs"]
 mod folding;
-#[path = "retries/lateness.rs"]
+#[path = "arrivals/lateness.rs"]
 mod lateness;
 #[path = "../mirror/mod.rs"]
 mod mirror;

@@ -5,6 +5,8 @@ mod architecture;
 mod bad_input;
 mod batch_loop;
 mod crashes;
+mod days;
+mod deploy;
 mod examples;
 mod flow;
 mod harness;

@@ -12,7 +12,9 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 
 pub use producer::{Message, Producer, Sent};
 pub use reader::{Committed, Isolation, Record, committed, lag, read_all, read_until};
-pub use topics::{add_partitions, commit, create_topic, delete_group_offsets, delete_records, delete_topic, members};
+pub use topics::{
+    add_partitions, commit, create_topic, create_topics, delete_group_offsets, delete_records, delete_topic, members,
+};
 
 /// The limit of one request to a broker that is up; generous, for a machine where everything runs at once.
 const REQUEST_LIMIT: Duration = Duration::from_secs(20);

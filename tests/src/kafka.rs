@@ -125,6 +125,16 @@ impl Kafka {
         self.process.resume();
     }
 
+    /// What the records of a topic take on this node's disk.
+    pub fn bytes_of(&self, topic: &str) -> u64 {
+        let partitions = fs::read_dir(self.folder.join("data")).into_iter().flatten().flatten();
+        let is_of_topic = |name: &str| name.rsplit_once('-').is_some_and(|(of, _)| of == topic);
+        let partitions = partitions.filter(|folder| is_of_topic(&folder.file_name().to_string_lossy()));
+        let files = partitions.flat_map(|folder| fs::read_dir(folder.path())).flatten().flatten();
+        let logs = files.filter(|file| file.path().extension().is_some_and(|extension| extension == "log"));
+        logs.filter_map(|log| log.metadata().ok()).map(|log| log.len()).sum()
+    }
+
     /// Formats a folder and starts java on it; does not wait until it serves.
     #[track_caller]
     fn launch(id: u32, ports: Ports, voters: &str, jvm: Jvm, settings: &[(&str, &str)]) -> Kafka {

@@ -110,6 +110,11 @@ impl Process {
         }
     }
 
+    /// Its number in the system.
+    pub fn id(&self) -> u32 {
+        lock(&self.child).id()
+    }
+
     /// All lines so far, in the order they were read; the order between the two streams is not certain.
     pub fn lines(&self) -> Vec<Line> {
         self.output.lock().lines.clone()

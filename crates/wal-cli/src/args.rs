@@ -113,6 +113,8 @@ pub enum Command {
     /// Plan, make and check the topics of the log
     #[command(subcommand)]
     Topics(Topics),
+    /// Ask a service whether it is ready, as a container's health check does: exit 0 or 1
+    Healthy(Healthy),
     /// Measure what the log runs on
     #[command(subcommand)]
     Bench(Bench),
@@ -298,6 +300,14 @@ pub struct List {
     /// Only those of this tenant
     #[arg(long)]
     pub tenant: Option<Tenant>,
+}
+
+/// `wal healthy`
+#[derive(Debug, Args)]
+pub struct Healthy {
+    /// Where the service answers probes, instead of where `health.listen` says
+    #[arg(value_name = "URL")]
+    pub url: Option<String>,
 }
 
 /// `wal topics`

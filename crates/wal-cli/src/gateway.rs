@@ -94,6 +94,16 @@ impl Gateway {
         }
     }
 
+    /// Asks a probe: whether the answer is yes, and its words.
+    pub async fn probe(&self, path: &str) -> Result<(bool, Bytes), Problem> {
+        let (status, body) = self.answer(Request::get(self.uri(path, &[])), Full::default(), TIMEOUT).await?;
+        match status {
+            StatusCode::OK => Ok((true, body)),
+            StatusCode::SERVICE_UNAVAILABLE => Ok((false, body)),
+            other => Err(self.not_a_gateway(&format!("it answered {other}"))),
+        }
+    }
+
     fn uri(&self, path: &str, query: &[(&str, &str)]) -> String {
         let mut url = self.base.clone();
         url.set_path(path);

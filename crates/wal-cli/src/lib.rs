@@ -28,6 +28,7 @@ mod dev;
 mod entry;
 mod entry_json;
 mod gateway;
+mod healthy;
 mod json_text;
 mod moment;
 mod paint;
@@ -81,6 +82,7 @@ async fn run(screen: &Screen, global: &args::Global, command: Command) -> Result
         Command::Write(write) => write::run(screen, &settings::of_command(global)?, *write).await,
         Command::Tail(tail) => tail::run(screen, &settings::of_command(global)?, tail).await,
         Command::Topics(topics) => topics::run(screen, &settings::of_command(global)?, topics).await,
+        Command::Healthy(healthy) => healthy::run(screen, &settings::of_command(global)?, &healthy).await,
         Command::Bench(args::Bench::Store(bench)) => bench::run(screen, &settings::of_command(global)?, &bench).await,
         Command::Store(store) => store::run(screen, &settings::of_command(global)?, store).await,
         Command::Entry(entry) => entry::run(screen, &gateway(global)?, entry).await,

@@ -1,4 +1,4 @@
-//! The seven places where rdkafka's safe interface is not enough, each wrapped so that the rest stays safe.
+//! The eight places where rdkafka's safe interface is not enough, each wrapped so that the rest stays safe.
 //!
 //! 1. `commit_transaction` of rdkafka 0.39 flushes in slices of 100 ms, so that a commit costs about 101 ms whatever its size. The
 //!    native call flushes by itself and takes 3 to 4 ms. (`BaseProducer::poll` keeps polling until its timeout has passed.)
@@ -9,6 +9,7 @@
 //!    last record: a place before them is lost as soon as retention takes them.
 //! 6. Where a partition ended in the broker's last answer is not told at all.
 //! 7. The safe interface does not say whether a record whose delivery failed may have been written all the same.
+//! 8. A client of questions alone is polled by nobody, so why it cannot reach a broker is told to nobody.
 
 #![expect(unsafe_code, reason = "calls into librdkafka, each with its proof")]
 
@@ -119,6 +120,28 @@ pub fn commit<C: ClientContext>(producer: &Client<C>, timeout: Duration) -> Resu
 pub fn abort<C: ClientContext>(producer: &Client<C>, timeout: Duration) -> Result<(), TransactionError> {
     // SAFETY: the producer lives for the call.
     outcome(unsafe { sys::rd_kafka_abort_transaction(producer.native_ptr(), millis(timeout)) })
+}
+
+/// What a client that nobody polls has met since it was asked last: the newest of its errors, in librdkafka's words, such as a name that
+/// leads nowhere or a certificate that is not trusted.
+pub fn last_error<C: ClientContext>(client: &Client<C>) -> Option<String> {
+    // SAFETY: the client lives for the call; the reference that is returned is ours, and given back below.
+    let queue = NonNull::new(unsafe { sys::rd_kafka_queue_get_main(client.native_ptr()) })?;
+    let mut last = None;
+    // SAFETY: the queue is ours until it is given back; each event is ours and destroyed once, after its words are copied.
+    unsafe {
+        while let Some(event) = NonNull::new(sys::rd_kafka_queue_poll(queue.as_ptr(), 0)) {
+            let code = RDKafkaErrorCode::from(sys::rd_kafka_event_error(event.as_ptr()));
+            let words = sys::rd_kafka_event_error_string(event.as_ptr());
+            // That all are down says less than why the last of them is.
+            if code != RDKafkaErrorCode::NoError && code != RDKafkaErrorCode::AllBrokersDown && !words.is_null() {
+                last = Some(CStr::from_ptr(words).to_string_lossy().trim().to_owned());
+            }
+            sys::rd_kafka_event_destroy(event.as_ptr());
+        }
+        sys::rd_kafka_queue_destroy(queue.as_ptr());
+    }
+    last
 }
 
 /// A partition's own queue. It keeps nothing alive: whoever holds it holds the consumer too.

@@ -91,19 +91,22 @@ impl Error {
 /// Refuses to start on topics that are missing or do not fit; waits for the brokers as long as a start may. Tells the waits that there
 /// are topics for.
 pub async fn check_topics(kafka: &Kafka, settings: &TopicSettings, leniency: Leniency) -> Result<Waits, Error> {
+    let mut said = String::new();
     let plan = tokio::time::timeout(kafka.start_timeout, async {
         loop {
             match topics::plan(kafka, settings).await {
                 Ok(plan) => return plan,
                 Err(error) => {
                     warn!(%error, "the brokers do not answer yet");
+                    said = format!("; {error}");
                     tokio::time::sleep(ASK_AGAIN).await;
                 }
             }
         }
     });
-    let no_answer = |_| Error::unreachable(kafka, format!("no answer within {:?}", kafka.start_timeout));
-    let plan = plan.await.map_err(no_answer)?;
+    let Ok(plan) = plan.await else {
+        return Err(Error::unreachable(kafka, format!("no answer within {:?}{said}", kafka.start_timeout)));
+    };
     let mut refused = Vec::new();
     for deviation in topics::deviations(&plan, leniency) {
         match deviation {

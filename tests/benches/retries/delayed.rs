@@ -9,9 +9,9 @@ use wal_model::delivery::Delivery;
 use wal_model::{OutRecord, Topic};
 use wal_tests::{Kafka, Process, clients, unique};
 
-use crate::lateness::{Arrivals, Due, Lateness, name_of, now};
+use crate::lateness::{Arrivals, Due, Lateness, now};
 use crate::rates::mirroring;
-use crate::stage::{PARTITIONS, Ready, Stage};
+use crate::stage::{PARTITIONS, Ready, Stage, by_payload, name_of};
 
 /// Failures a second, as in what was measured elsewhere.
 const RATE: usize = 1000;
@@ -25,7 +25,7 @@ fn floor(stage: &Stage, count: usize) -> Result<Lateness> {
     for topic in [&from, &to] {
         clients::create_topic(&stage.bootstrap, topic, PARTITIONS, &[]);
     }
-    let arrivals = Arrivals::of(&stage.bootstrap, &to, count)?;
+    let arrivals = Arrivals::of(&stage.bootstrap, &to, count, by_payload)?;
     let (ready, is_ready) = std::sync::mpsc::channel();
     let mirror = mirroring(stage, Topic::parse(&from)?, &to, Duration::ZERO, Arc::new(Ready(ready)))?;
     is_ready.recv_timeout(PATIENCE).context("the mirror got no partitions")?;
@@ -48,7 +48,7 @@ pub fn failures(broker: &Kafka, count: usize, rounds: usize, parked: usize) -> R
         floor.tell(&format!("a: floor, {count} at {RATE}/s copied as they come, round {round}"));
         park(&stage, parked)?;
         let scheduler = stage.scheduler()?;
-        let arrivals = Arrivals::of(&stage.bootstrap, stage.target.as_str(), count)?;
+        let arrivals = Arrivals::of(&stage.bootstrap, stage.target.as_str(), count, by_payload)?;
         let (due, took) = fail(&stage, count, |_| DELAY, |_| ())?;
         let lateness = Lateness::of(&arrivals.wait(PATIENCE), &due);
         let beside = if parked == 0 { String::new() } else { format!(" beside {parked} parked") };
@@ -69,7 +69,7 @@ pub fn mixed(broker: &Kafka, count: usize, rounds: usize) -> Result<()> {
     for round in 1..=rounds {
         let stage = Stage::set(broker)?;
         let scheduler = stage.scheduler()?;
-        let arrivals = Arrivals::of(&stage.bootstrap, stage.target.as_str(), count)?;
+        let arrivals = Arrivals::of(&stage.bootstrap, stage.target.as_str(), count, by_payload)?;
         // Over ten seconds, so that every class meets the others in every state.
         let delay = |number: usize| DELAYS[number * 7919 % DELAYS.len()];
         let mut classes: HashMap<Duration, Due> = HashMap::new();
@@ -104,7 +104,7 @@ pub fn killed(broker: &Kafka, count: usize, rounds: usize) -> Result<()> {
         };
         let mut process = start();
         ready(&process);
-        let arrivals = Arrivals::of(&stage.bootstrap, stage.target.as_str(), count + count / 10)?;
+        let arrivals = Arrivals::of(&stage.bootstrap, stage.target.as_str(), count + count / 10, by_payload)?;
         let kill_at = count * 6 / 10;
         let (due, _) = fail(
             &stage,

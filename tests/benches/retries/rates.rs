@@ -12,9 +12,9 @@ use wal_runtime::batch_loop::{self, Limits, Observer, Options, Reads};
 use wal_runtime::kafka;
 use wal_tests::{Kafka, clients, unique};
 
-use crate::lateness::{Arrival, Arrivals, Due, Lateness, name_of, now};
+use crate::lateness::{Arrival, Arrivals, Due, Lateness, now};
 use crate::mirror::Mirror;
-use crate::stage::{PARTITIONS, Running, Stage};
+use crate::stage::{PARTITIONS, Running, Stage, by_payload, name_of};
 
 const PATIENCE: Duration = Duration::from_secs(180);
 const BATCH: usize = 2000;
@@ -27,7 +27,7 @@ pub fn due_at_once(broker: &Kafka, count: usize, rounds: usize) -> Result<()> {
     for round in 1..=rounds {
         let stage = Stage::set(broker)?;
         let scheduler = stage.scheduler()?;
-        let arrivals = Arrivals::of(&stage.bootstrap, stage.target.as_str(), count)?;
+        let arrivals = Arrivals::of(&stage.bootstrap, stage.target.as_str(), count, by_payload)?;
         let first = now() + 15_000.0;
         let due = put_in(&stage, count, |number| first + 1000.0 * share(number, count))?;
         anyhow::ensure!(now() < first - 500.0, "putting them in took too long");
@@ -52,7 +52,7 @@ pub fn hop(broker: &Kafka, count: usize, rounds: usize) -> Result<()> {
         let past = now() - 1000.0;
         put_in(&stage, count, |_| past)?;
         mirrored.push(mirror(&stage, count)?);
-        let arrivals = Arrivals::of(&stage.bootstrap, stage.target.as_str(), count)?;
+        let arrivals = Arrivals::of(&stage.bootstrap, stage.target.as_str(), count, by_payload)?;
         let scheduler = stage.scheduler()?;
         product.push(rate(&arrivals.wait(PATIENCE), count)?);
         scheduler.stop()?;
@@ -71,7 +71,7 @@ pub fn storm(broker: &Kafka, count: usize, rounds: usize) -> Result<()> {
             let stage = Stage::set(broker)?;
             let scheduler = stage.scheduler()?;
             let wanted = if is_stormy { 6 * count } else { count };
-            let arrivals = Arrivals::of(&stage.bootstrap, stage.target.as_str(), wanted)?;
+            let arrivals = Arrivals::of(&stage.bootstrap, stage.target.as_str(), wanted, by_payload)?;
             let mut due = HashMap::new();
             let started = Instant::now();
             for number in 0..count {
@@ -121,7 +121,7 @@ fn mirror(stage: &Stage, count: usize) -> Result<f64> {
     let to = unique("mirrored");
     clients::create_topic(&stage.bootstrap, &to, PARTITIONS, &[]);
     let from = stage.topics.delay(WAIT.parse()?);
-    let arrivals = Arrivals::of(&stage.bootstrap, &to, count)?;
+    let arrivals = Arrivals::of(&stage.bootstrap, &to, count, by_payload)?;
     let (done, is_done) = channel();
     let all = Arc::new(All { left: AtomicUsize::new(count), done });
     let running = mirroring(stage, from, &to, Duration::from_millis(5), all)?;

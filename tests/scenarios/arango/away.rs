@@ -11,6 +11,7 @@ use crate::support::{LATER, Load, Log, Outcome, SOON, load};
 
 /// Small batches, so that whatever happens falls between many of them.
 const SMALL: (&str, &str) = ("writer.batch_records", "40");
+/// For how long it is away: this is what happens to the services, nobody waits for anything by it.
 const AWAY: Duration = Duration::from_secs(2);
 const ROUND: usize = 400;
 

@@ -60,6 +60,7 @@ fn two_of_each_lose_nothing_and_double_nothing_while_some_are_killed_and_some_st
     consumer.answer_until(requests.len() - ROUND / 2);
     wait_until_all_are_members(&log, 2);
     send(&producer, &mut requests, load.make(ROUND));
+    // Again to fall somewhere within a batch.
     thread::sleep(Duration::from_micros(random.u64(..50_000)));
     second.iter().for_each(Process::pause);
     wait_until_all_are_members(&log, 1);
@@ -184,12 +185,6 @@ fn send(producer: &Producer, requests: &mut Vec<Request>, more: Vec<Request>) {
 #[track_caller]
 fn wait_until_all_are_members(log: &Log, count: usize) {
     for group in ["writer", "retry-scheduler", "delays", "status"] {
-        wait_until(&format!("{count} of {group}"), SOON, || {
-            let is_so = members(&log.bootstrap, &log.topic(group)) == count;
-            if !is_so {
-                thread::sleep(Duration::from_millis(50));
-            }
-            is_so
-        });
+        wait_until(&format!("{count} of {group}"), SOON, || members(&log.bootstrap, &log.topic(group)) == count);
     }
 }

@@ -144,6 +144,17 @@ impl Log {
         Process::start(name, &[], &all)
     }
 
+    /// Starts a program that starts one of the log's services, in a place of its own; the service's path comes last among the arguments.
+    #[track_caller]
+    pub fn start_within(&self, program: &str, args: &[&str], name: &str, settings: &[(&str, &str)]) -> Process {
+        let all = self.env(settings.iter().copied());
+        let all: Vec<(&str, &str)> = all.iter().map(|(name, value)| (&**name, &**value)).collect();
+        let binary = wal_tests::workspace::binary(name);
+        let binary = binary.to_string_lossy();
+        let args: Vec<&str> = args.iter().copied().chain([&*binary]).collect();
+        Process::run(name, Path::new(program), &args, &all)
+    }
+
     /// Starts a retry scheduler, with settings that go before the log's own; does not wait for it.
     #[track_caller]
     pub fn start_scheduler(&self, settings: &[(&str, &str)], env: &[(&str, &str)]) -> Process {

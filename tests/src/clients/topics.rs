@@ -28,6 +28,21 @@ pub fn create_topic(bootstrap: &str, name: &str, partitions: usize, configs: &[(
     wait_for_leaders(bootstrap, name, partitions);
 }
 
+/// Creates many topics at once and waits until each of their partitions has a leader.
+#[track_caller]
+pub fn create_topics(bootstrap: &str, names: &[String], partitions: usize) {
+    // A broker takes some hundreds in one request without keeping its other clients waiting.
+    for some in names.chunks(250) {
+        let topics: Vec<NewTopic<'_>> =
+            some.iter().map(|name| NewTopic::new(name, count(partitions), DEFAULT_REPLICATION)).collect();
+        let created = block_on(admin(bootstrap).create_topics(&topics, &options())).expect("the broker answers");
+        assert!(created.iter().all(Result::is_ok), "{created:?}");
+    }
+    for name in names {
+        wait_for_leaders(bootstrap, name, partitions);
+    }
+}
+
 /// Raises a topic to `total` partitions and waits until each has a leader.
 #[track_caller]
 pub fn add_partitions(bootstrap: &str, topic: &str, total: usize) {

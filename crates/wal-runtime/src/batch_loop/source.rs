@@ -87,8 +87,9 @@ impl ClientContext for Context {
         kafka::Context::tell(level, facility, message);
     }
 
+    /// In librdkafka's words, which name the topic or the broker; who polls gets the code alone.
     fn error(&self, error: KafkaError, reason: &str) {
-        debug!(target: "librdkafka", %error, reason, "client error");
+        warn!(target: "librdkafka", %error, "{reason}");
     }
 }
 
@@ -337,6 +338,7 @@ impl Source {
                         Unreadable::Fatal(format!("seek back to {topic}[{partition}]@{offset}: {error}"))
                     })?;
                 }
+                // Told in words already, see `Context::error`.
                 Some(Err(error)) => check(&error)?,
             }
         }
@@ -563,7 +565,7 @@ fn check(error: &KafkaError) -> Result<(), Unreadable> {
             "a committed offset lies outside its partition's log; see `wal topics check`".to_owned(),
         )),
         KafkaError::MessageConsumption(code) => {
-            warn!(%code, "consumer error");
+            debug!(%code, "consumer error");
             Ok(())
         }
         other => {

@@ -1,7 +1,7 @@
 //! Questions to the brokers and changes of topics: a client that neither reads nor writes records.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigEntry, OwnedResourceSpecifier, ResourceSpecifier};
@@ -9,6 +9,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::{Metadata, MetadataTopic};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::task::JoinSet;
+use wal_kafka::native;
 use wal_model::Topic;
 
 use super::{Context, common};
@@ -27,6 +28,8 @@ const SETTINGS_AT_ONCE: usize = 250;
 #[derive(Clone)]
 pub(crate) struct Admin {
     client: Arc<AdminClient<Context>>,
+    /// What the client met last: a question that is not answered says only that it is not.
+    met: Arc<Mutex<Option<String>>>,
 }
 
 /// What the brokers say of a topic.
@@ -55,7 +58,7 @@ impl Admin {
         let mut config = common(kafka);
         // librdkafka asks as a producer, and a producer creates what it asks about.
         config.set("allow.auto.create.topics", "false");
-        Ok(Admin { client: Arc::new(config.create_with_context(Context)?) })
+        Ok(Admin { client: Arc::new(config.create_with_context(Context)?), met: Arc::default() })
     }
 
     pub(crate) fn client(&self) -> &AdminClient<Context> {
@@ -75,7 +78,7 @@ impl Admin {
             let mut listed =
                 match self.blocking(list).await.and_then(|listed| listed.map_err(|error| error.to_string())) {
                     Ok(listed) => listed,
-                    Err(why) => return unanswered(topics, &why),
+                    Err(why) => return unanswered(topics, &self.with_cause(why)),
                 };
             topics.retain(|topic| match listed.remove(topic.as_str()) {
                 Some(there @ Seen::There { .. }) => {
@@ -97,6 +100,11 @@ impl Admin {
         while let Some(told) = asking.join_next().await {
             // A task that was cancelled, because the process ends, says nothing of its topics.
             seen.extend(told.unwrap_or_default());
+        }
+        for (_, seen) in &mut seen {
+            if let Seen::Unanswered(why) = seen {
+                *why = self.with_cause(std::mem::take(why));
+            }
         }
         seen
     }
@@ -140,6 +148,15 @@ impl Admin {
         let broker = ResourceSpecifier::Broker(listed.brokers().first()?.id());
         let answer = self.client.describe_configs([&broker], &options(ANSWER_TIMEOUT)).await.ok()?;
         answer.into_iter().flatten().find_map(|resource| resource.get(name)?.value.clone())
+    }
+
+    /// Why there is no answer, and what the client met meanwhile, if anything.
+    fn with_cause(&self, why: String) -> String {
+        let mut met = self.met.lock().expect("nothing panics while it is held");
+        if let Some(newer) = native::last_error(self.client.inner()) {
+            *met = Some(newer);
+        }
+        met.as_ref().map_or(why.clone(), |met| format!("{why}: {met}"))
     }
 
     /// Runs a call that blocks where it may.

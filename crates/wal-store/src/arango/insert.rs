@@ -12,6 +12,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use futures_util::future::join_all;
 use serde::Deserialize;
 use wal_model::{Code, Entry, EntryKey, Refusal};
 
@@ -117,16 +118,21 @@ impl Insert<'_> {
         let documents: HashMap<usize, String> = places.iter().map(encode).collect();
         let arrays = cut(places, |at| documents[&at].len());
         let mut sending = Sending { documents, arrays };
-        while let Some(array) = sending.arrays.pop_front() {
-            match self.post(&array, &sending.documents).await {
-                Ok(outcomes) => self.sort_out(array, outcomes, &mut sending).await?,
-                // The array as a whole. One document is at fault, and where there is one, it is that.
-                Err(fault) if matches!(fault.class, Class::TooLarge | Class::Refused) => match array.places[..] {
-                    [at] => self.send_bare_or_refuse(at, &fault.said, &mut sending),
-                    _ => sending.halve(array),
-                },
-                Err(fault) if fault.class == Class::Conflict => sending.again(array).await?,
-                Err(fault) => return Err(fault),
+        while !sending.arrays.is_empty() {
+            // All at once: each takes as long as the database's disk, and the connection knows how many it bears.
+            let round = std::mem::take(&mut sending.arrays);
+            let answers = join_all(round.iter().map(|array| self.post(array, &sending.documents))).await;
+            for (array, answer) in round.into_iter().zip(answers) {
+                match answer {
+                    Ok(outcomes) => self.sort_out(array, outcomes, &mut sending).await?,
+                    // The array as a whole. One document is at fault, and where there is one, it is that.
+                    Err(fault) if matches!(fault.class, Class::TooLarge | Class::Refused) => match array.places[..] {
+                        [at] => self.send_bare_or_refuse(at, &fault.said, &mut sending),
+                        _ => sending.halve(array),
+                    },
+                    Err(fault) if fault.class == Class::Conflict => sending.again(array).await?,
+                    Err(fault) => return Err(fault),
+                }
             }
         }
         Ok(())

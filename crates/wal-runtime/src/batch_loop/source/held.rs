@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use tracing::warn;
 use wal_kafka::epochs::Partition;
 use wal_kafka::native::{Polled, Record};
 use wal_kafka::queue::SplitQueue;
@@ -147,7 +148,10 @@ fn poll<T>(
             Polled::Nothing => return Ok(None),
             Polled::Record(record) => return Ok(Some(read(&record))),
             Polled::End(offset) => *next = (*next).max(Some(offset)),
-            Polled::Error(code) => check(&error(code))?,
+            Polled::Error(code) => {
+                warn!(%code, "a partition cannot be read");
+                check(&error(code))?;
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::message::BorrowedMessage;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 /// Milliseconds since the epoch, by the machine's clock.
@@ -26,6 +26,9 @@ pub struct Arrival {
     pub at: f64,
 }
 
+/// Says what a record is called.
+pub type Named = for<'a> fn(&'a BorrowedMessage<'_>) -> &'a [u8];
+
 /// An ordinary consumer of a target that notes what arrives.
 pub struct Arrivals {
     thread: JoinHandle<Vec<Arrival>>,
@@ -33,8 +36,8 @@ pub struct Arrivals {
 }
 
 impl Arrivals {
-    /// Reads a topic from its start until so many have come, or it is told to stop.
-    pub fn of(bootstrap: &str, topic: &str, wanted: usize) -> Result<Arrivals> {
+    /// Reads a topic from its start until so many have come, or it is told to stop. `name` says what a record is called.
+    pub fn of(bootstrap: &str, topic: &str, wanted: usize, name: Named) -> Result<Arrivals> {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", bootstrap).set("group.id", "wal-bench").set("enable.auto.commit", "false");
         config.set("isolation.level", "read_committed").set("fetch.wait.max.ms", "50");
@@ -54,7 +57,7 @@ impl Arrivals {
             let mut arrivals = Vec::with_capacity(wanted);
             while arrivals.len() < wanted && !told.load(Ordering::SeqCst) {
                 if let Some(Ok(message)) = consumer.poll(Duration::from_millis(50)) {
-                    arrivals.push(arrival(&message));
+                    arrivals.push(Arrival { name: name(&message).to_vec(), at: now() });
                 }
             }
             arrivals
@@ -71,17 +74,6 @@ impl Arrivals {
         self.is_over.store(true, Ordering::SeqCst);
         self.thread.join().unwrap_or_default()
     }
-}
-
-fn arrival(message: &BorrowedMessage<'_>) -> Arrival {
-    Arrival { name: name_of(message.payload().unwrap_or_default()).to_vec(), at: now() }
-}
-
-/// What a payload of ours is called: `{"name":"...`. Read by hand, for whoever reads headers pays for all thirty of them, and would be
-/// slower than what is measured.
-pub fn name_of(payload: &[u8]) -> &[u8] {
-    let rest = payload.strip_prefix(br#"{"name":""#).unwrap_or_default();
-    rest.split(|byte| *byte == b'"').next().unwrap_or_default()
 }
 
 /// When records are due, by name.
@@ -127,7 +119,7 @@ impl Lateness {
     pub fn tell(&self, what: &str) {
         let Lateness { early, twice, lost, .. } = self;
         println!(
-            "{what:44} p50 {:7.1}  p99 {:7.1}  p99.9 {:7.1}  max {:7.1} ms   early {early}  twice {twice}  lost {lost}",
+            "{what:50} p50 {:7.1}  p99 {:7.1}  p99.9 {:7.1}  max {:7.1} ms   early {early}  twice {twice}  lost {lost}",
             self.at(0.5),
             self.at(0.99),
             self.at(0.999),

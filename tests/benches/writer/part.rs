@@ -1,0 +1,271 @@
+//! What is measured, as a process of its own: so its memory and its processor time are nobody else's.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use rustix::time::{ClockId, clock_gettime};
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+use wal_model::{InRecord, Topic};
+use wal_runtime::batch_loop::{self, Limits, Observer, Options, Reads};
+use wal_runtime::config::{Kafka as KafkaSettings, Settings};
+use wal_runtime::kafka;
+use wal_runtime::shutdown::Shutdown;
+use wal_store::Inserted;
+use wal_tests::Process;
+use wal_writer::Service;
+
+use crate::mirror::Mirror;
+use crate::stage::{Stage, requests};
+
+/// The variable that makes this program one part, and how many entries that is; 0 means until it is told to stop.
+const PART: &str = "BENCH_PART";
+const TARGET: &str = "BENCH_TARGET";
+const ENTRIES: &str = "BENCH_ENTRIES";
+/// What a part says when the group has given it its partitions.
+const ASSIGNED: &str = "assigned";
+/// A minute for every 20,000 entries or so, on a slow machine.
+const PATIENCE: Duration = Duration::from_secs(300);
+const BATCH: usize = 2000;
+
+/// What a part measured of itself, from when it had its partitions until all was committed.
+pub struct Measured {
+    /// Entries a second.
+    pub rate: f64,
+    /// Processor seconds for a million entries.
+    pub processor: f64,
+    /// The most memory it had, in MiB.
+    pub memory: f64,
+}
+
+/// A part that runs.
+pub struct Running(Process);
+
+impl Running {
+    /// Starts a part; `entries` of 0 is until it is stopped.
+    pub fn start(part: &str, stage: &Stage, entries: usize, more: &[(&str, String)]) -> Result<Running> {
+        let mut variables = stage.variables(more);
+        variables.push((PART.to_owned(), part.to_owned()));
+        variables.push((TARGET.to_owned(), stage.target.clone()));
+        variables.push((ENTRIES.to_owned(), entries.to_string()));
+        let variables: Vec<(&str, &str)> =
+            variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let program = std::env::current_exe()?;
+        Ok(Running(Process::run(part, &program, &[], &variables)))
+    }
+
+    /// Waits until the group has given it its partitions.
+    pub fn wait_for_assignment(&self) {
+        self.0.wait_for_line(ASSIGNED, PATIENCE);
+    }
+
+    /// Waits until it has done all its entries.
+    pub fn finish(self) -> Result<Measured> {
+        let status = self.0.wait(PATIENCE);
+        anyhow::ensure!(status.success(), "a part ended with {status}: {:?}", self.0);
+        let out = self.0.stdout();
+        let line = out.lines().rfind(|line| line.starts_with('{')).context("a part said nothing of itself")?;
+        let value: Value = serde_json::from_str(line)?;
+        let number = |name: &str| value[name].as_f64().context("a part left something out");
+        Ok(Measured { rate: number("rate")?, processor: number("processor")?, memory: number("memory")? })
+    }
+
+    /// Ends one that runs until it is told to stop.
+    pub fn stop(self) -> Result<()> {
+        self.0.terminate();
+        let status = self.0.wait(PATIENCE);
+        anyhow::ensure!(status.success(), "a part ended with {status}: {:?}", self.0);
+        Ok(())
+    }
+}
+
+/// The part that this process is to be, if it is one.
+pub fn wanted() -> Option<String> {
+    std::env::var(PART).ok()
+}
+
+/// Is the part.
+pub fn run(part: &str) -> Result<()> {
+    let target = std::env::var(TARGET)?;
+    let entries: usize = std::env::var(ENTRIES)?.parse()?;
+    let settings = Settings::load_with(None, &[])?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let measured = runtime.block_on(async {
+        match part {
+            "writer" => writer(&settings, entries).await,
+            "mirror" => mirror(&settings, &target, entries).await,
+            "insert" => insert(&settings, entries).await,
+            other => bail!("there is no part {other}"),
+        }
+    })?;
+    if let Some(Measured { rate, processor, memory }) = measured {
+        println!("{}", json!({"rate": rate, "processor": processor, "memory": memory}));
+    }
+    Ok(())
+}
+
+/// The writer, on whatever store the settings name.
+async fn writer(settings: &Settings, entries: usize) -> Result<Option<Measured>> {
+    let store = wal_open::open(settings, Duration::from_secs(30), |_| ()).await?;
+    let count = Count::of(entries)?;
+    Service::new(settings, store)?.run(Arc::<Count>::clone(&count), count.over()).await?;
+    let published = count.published.load(Ordering::SeqCst);
+    // A delivery, a receipt and an audit event each: nothing was refused, which would be quicker.
+    anyhow::ensure!(
+        entries == 0 || published == 3 * entries,
+        "{published} records were published for {entries} requests"
+    );
+    count.measured()
+}
+
+/// The same loop without a store: one record out for each one in.
+async fn mirror(settings: &Settings, target: &str, entries: usize) -> Result<Option<Measured>> {
+    let kafka = KafkaSettings::read(settings)?;
+    let from = kafka.topics.ingress(wal_model::Priority::Normal);
+    let group = kafka::group(&kafka, "writer");
+    let count = Count::of(entries)?;
+    let options = Options {
+        consumer: kafka::consumer(&kafka, &group),
+        producer: kafka::transactional(&kafka, &kafka::transactional_id(&kafka, "writer")),
+        group: group.clone(),
+        reads: Reads::Lanes(vec![(from, 100)]),
+        tick: None,
+        limits: Limits { records: BATCH, bytes: 8 << 20, wait: Duration::from_millis(5) },
+        offset_metadata: String::new(),
+        start_timeout: kafka.start_timeout,
+        stop_timeout: Duration::from_secs(10),
+    };
+    let mirror = Mirror { to: Topic::parse(target)? };
+    batch_loop::run(options, mirror, Arc::<Count>::clone(&count), count.over()).await?;
+    count.measured()
+}
+
+/// The same documents, batch by batch, into a store of its own.
+async fn insert(settings: &Settings, entries: usize) -> Result<Option<Measured>> {
+    let store = wal_open::open(settings, Duration::from_secs(30), |_| ()).await?;
+    let count = Count::of(entries)?;
+    // As many at a time as would be in hand, so that its memory is that of inserting.
+    let mut requests = requests("target", entries).zip(0..);
+    count.assigned();
+    let mut took = Duration::ZERO;
+    loop {
+        let records = requests.by_ref().take(BATCH).map(|(value, offset)| record(value, offset));
+        let batch: Vec<_> =
+            records.map(|record| wal_writer::testing::entry(&record)).collect::<Result<_, _>>().context("refused")?;
+        if batch.is_empty() {
+            break;
+        }
+        let started = Instant::now();
+        let inserted = store.insert(&batch).await?;
+        took += started.elapsed();
+        anyhow::ensure!(inserted.iter().all(|one| matches!(one, Inserted::Stored)), "an entry was already there");
+        count.committed(batch.len(), 0);
+    }
+    // Making the requests is not inserting them.
+    Ok(count.measured()?.map(|measured| Measured { rate: share(entries, took), ..measured }))
+}
+
+fn record(value: Vec<u8>, offset: i64) -> InRecord {
+    InRecord {
+        cluster: Arc::from("bench"),
+        topic: Topic::parse("wal.ingress").expect("a legal name"),
+        partition: 0,
+        offset,
+        time: wal_model::Timestamp::from_millis(1_733_047_200_000),
+        key: Some(bytes::Bytes::from(format!("k{}", offset % 100))),
+        value: Some(bytes::Bytes::from(value)),
+        headers: Vec::new(),
+    }
+}
+
+/// A moment, by the wall and by the processor.
+#[derive(Clone, Copy)]
+struct Moment {
+    wall: Instant,
+    processor: Duration,
+}
+
+fn moment() -> Moment {
+    let processor = clock_gettime(ClockId::ProcessCPUTime);
+    let seconds = Duration::from_secs(u64::try_from(processor.tv_sec).expect("time that was used is not negative"));
+    let nanos = Duration::from_nanos(u64::try_from(processor.tv_nsec).expect("a part of a second is not negative"));
+    Moment { wall: Instant::now(), processor: seconds + nanos }
+}
+
+/// Counts what is committed, and tells when it is all.
+struct Count {
+    wanted: usize,
+    committed: AtomicUsize,
+    published: AtomicUsize,
+    started: OnceLock<Moment>,
+    finished: OnceLock<Moment>,
+    done: Notify,
+    shutdown: Shutdown,
+}
+
+impl Count {
+    fn of(wanted: usize) -> Result<Arc<Count>> {
+        Ok(Arc::new(Count {
+            wanted,
+            committed: AtomicUsize::new(0),
+            published: AtomicUsize::new(0),
+            started: OnceLock::new(),
+            finished: OnceLock::new(),
+            done: Notify::new(),
+            shutdown: Shutdown::on_signals()?,
+        }))
+    }
+
+    /// Completes when all is committed, or this process is told to stop.
+    async fn over(&self) {
+        tokio::select! {
+            () = self.done.notified() => {}
+            () = self.shutdown.triggered() => {}
+        }
+    }
+
+    fn measured(&self) -> Result<Option<Measured>> {
+        if self.wanted == 0 {
+            return Ok(None);
+        }
+        let started = self.started.get().context("the loop was never assigned partitions")?;
+        let finished = self.finished.get().context("the loop ended before everything was committed")?;
+        let processor = (finished.processor - started.processor).as_secs_f64();
+        Ok(Some(Measured {
+            rate: share(self.wanted, finished.wall - started.wall),
+            processor: processor / self.wanted as f64 * 1e6,
+            memory: peak_memory()?,
+        }))
+    }
+}
+
+fn share(entries: usize, took: Duration) -> f64 {
+    entries as f64 / took.as_secs_f64()
+}
+
+/// The most memory that this process ever had, in MiB.
+fn peak_memory() -> Result<f64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("the kernel does not tell")?;
+    let kib: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
+    Ok(kib / 1024.0)
+}
+
+impl Observer for Count {
+    fn assigned(&self) {
+        // Only the first assignment starts the clock.
+        let _ = self.started.set(moment());
+        println!("{ASSIGNED}");
+    }
+
+    fn committed(&self, records: usize, published: usize) {
+        self.published.fetch_add(published, Ordering::SeqCst);
+        let committed = self.committed.fetch_add(records, Ordering::SeqCst) + records;
+        if self.wanted > 0 && committed >= self.wanted {
+            let _ = self.finished.set(moment());
+            self.done.notify_one();
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! A backlog, as fast as it goes: the writer, the mirror and the insert in turns.
+
+use anyhow::Result;
+use wal_tests::Kafka;
+
+use crate::part::{Measured, Running};
+use crate::stage::{PARTITIONS, PAYLOAD, Stage, spread};
+
+/// Entries a second of the writer and of the mirror.
+pub struct Rates {
+    pub writer: f64,
+    pub mirror: f64,
+}
+
+/// Runs all three in turns and tells of each.
+pub fn compare(broker: &Kafka, entries: usize, rounds: usize) -> Result<Rates> {
+    let parts = ["writer", "mirror", "insert"];
+    let mut all: [Vec<Measured>; 3] = Default::default();
+    for round in 1..=rounds {
+        eprintln!("rates: round {round} of {rounds}");
+        for (part, measured) in parts.iter().zip(&mut all) {
+            measured.push(once(broker, part, entries)?);
+        }
+    }
+    println!("\nrates: {entries} entries; median (least to most)");
+    println!("{:34} {:>28} {:>6} {:>21} {:>10}", "", "entries/s", "MB/s", "CPU s/million entries", "peak MiB");
+    let [product, mirrored, stored] = all;
+    let product = report("wal-writer, embedded store", &product);
+    let mirrored = report("bare mirror", &mirrored);
+    let stored = report("bare store insert", &stored);
+    let combined = 1.0 / (1.0 / mirrored + 1.0 / stored);
+    println!("ratio to the mirror {:.2}, to the insert {:.2}", product / mirrored, product / stored);
+    println!("ratio to both one after the other, 1/(1/mirror + 1/insert): {:.2}", product / combined);
+    Ok(Rates { writer: product, mirror: mirrored })
+}
+
+fn once(broker: &Kafka, part: &str, entries: usize) -> Result<Measured> {
+    let stage = Stage::set(broker, PARTITIONS)?;
+    if part != "insert" {
+        stage.load(entries);
+    }
+    Running::start(part, &stage, entries, &[])?.finish()
+}
+
+fn report(name: &str, all: &[Measured]) -> f64 {
+    let of = |pick: fn(&Measured) -> f64| spread(all.iter().map(pick).collect());
+    let (rate, least, most) = of(|measured| measured.rate);
+    let (processor, ..) = of(|measured| measured.processor);
+    let (memory, ..) = of(|measured| measured.memory);
+    let megabytes = rate * PAYLOAD as f64 / 1e6;
+    let rates = format!("{rate:.0} ({least:.0} to {most:.0})");
+    println!("{name:34} {rates:>28} {megabytes:6.1} {processor:21.1} {memory:10.0}");
+    rate
+}

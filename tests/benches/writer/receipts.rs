@@ -1,0 +1,95 @@
+//! From the moment a request was to be sent to its receipt at an ordinary consumer, beside the mirror's copy of the same requests.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use rdkafka::message::{BorrowedMessage, Message as _};
+use wal_tests::Kafka;
+
+use crate::lateness::{Arrivals, Lateness};
+use crate::part::Running;
+use crate::rates;
+use crate::stage::{Busy, PARTITIONS, Stage, spread};
+
+const PATIENCE: Duration = Duration::from_secs(180);
+/// Requests that come so rarely are transactions of one record each.
+const ONE_AT_A_TIME: f64 = 20.0;
+/// How many of these.
+const RARE: usize = 200;
+/// For how long requests come before those that are measured: connections are made by them, and the broker's java compiles what is hot.
+const WARM_UP: f64 = 3.0;
+
+/// At half of what the writer can do, which is measured first, and one at a time.
+pub fn compare(broker: &Kafka, entries: usize, rounds: usize) -> Result<()> {
+    let rates = rates::compare(broker, entries, rounds.min(3))?;
+    let (half, half_of_mirror) = (rates.writer / 2.0, rates.mirror / 2.0);
+    println!(
+        "\nreceipts: half of what the writer can do is {half:.0} requests/s, of what the mirror can do {half_of_mirror:.0}"
+    );
+    // Of the first round nobody is told: the broker's java still compiles what is hot.
+    let (mut receipts, mut copies, mut own_half) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..=rounds {
+        let all = [
+            (once(broker, "writer", entries, half)?, "receipt at half of the writer", &mut receipts),
+            (once(broker, "mirror", entries, half)?, "copy at the same rate", &mut copies),
+            (once(broker, "mirror", entries, half_of_mirror)?, "copy at half of the mirror", &mut own_half),
+        ];
+        for ((lateness, busy), what, p99s) in all {
+            if round > 0 {
+                lateness.tell(&format!("{round}: {what}, machine {:.0} % busy", busy * 100.0));
+                p99s.push(lateness.at(0.99));
+            }
+        }
+    }
+    let [(receipt, ..), (copy, ..), (own_half, ..)] = [receipts, copies, own_half].map(spread);
+    println!(
+        "p99 of the receipt {receipt:.1} ms: {:.2} times the copy's at the same rate, {:.2} times the copy's at half of the mirror",
+        receipt / copy,
+        receipt / own_half
+    );
+    one_at_a_time(broker, entries.min(RARE))
+}
+
+/// A transaction for each record.
+fn one_at_a_time(broker: &Kafka, entries: usize) -> Result<()> {
+    println!("\nreceipts: one at a time, {ONE_AT_A_TIME:.0} requests/s");
+    let (receipt, _) = once(broker, "writer", entries, ONE_AT_A_TIME)?;
+    receipt.tell("receipt, in a transaction of its own");
+    let (copy, _) = once(broker, "mirror", entries, ONE_AT_A_TIME)?;
+    copy.tell("copy, in a transaction of its own");
+    Ok(())
+}
+
+fn once(broker: &Kafka, part: &str, entries: usize, rate: f64) -> Result<(Lateness, f64)> {
+    let stage = Stage::set(broker, PARTITIONS)?;
+    let running = Running::start(part, &stage, 0, &[])?;
+    running.wait_for_assignment();
+    let warm_up = (WARM_UP * rate) as usize;
+    let all = warm_up + entries;
+    let arrivals = match part {
+        "writer" => Arrivals::of(&stage.bootstrap, stage.kafka.topics.receipts().as_str(), all, by_key)?,
+        _ => Arrivals::of(&stage.bootstrap, &stage.target, all, by_payload)?,
+    };
+    let busy = Busy::now()?;
+    let mut due = stage.load_evenly(all, rate);
+    let arrived = arrivals.wait(PATIENCE);
+    let busy = busy.since()?;
+    running.stop()?;
+    for number in 0..warm_up {
+        due.remove(format!("r-{number}").as_bytes());
+    }
+    let lateness = Lateness::of(&arrived, &due);
+    anyhow::ensure!(lateness.lost == 0, "{} of {entries} did not arrive", lateness.lost);
+    Ok((lateness, busy))
+}
+
+/// Receipts stand under the request id.
+fn by_key<'a>(message: &'a BorrowedMessage<'_>) -> &'a [u8] {
+    message.key().unwrap_or_default()
+}
+
+/// A copy begins with the request id: `{"request_id":"r-0", ..`.
+fn by_payload<'a>(message: &'a BorrowedMessage<'_>) -> &'a [u8] {
+    let rest = message.payload().unwrap_or_default().strip_prefix(br#"{"request_id":""#).unwrap_or_default();
+    rest.split(|byte| *byte == b'"').next().unwrap_or_default()
+}

@@ -1,0 +1,59 @@
+//! A hundred namespaces and a thousand targets.
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use wal_tests::clients::create_topics;
+use wal_tests::{Kafka, Message, free_port, unique};
+
+use crate::support::{LATER, Log};
+
+const NAMESPACES: usize = 100;
+const TARGETS: usize = 1000;
+/// What one page of metrics may have in lines. It has some 150; with a line for each target it would have thousands.
+const LINES: usize = 600;
+
+#[test]
+fn a_hundred_namespaces_and_a_thousand_targets_are_served_and_do_not_swell_the_metrics() {
+    let kafka = Kafka::start();
+    let address = format!("127.0.0.1:{}", free_port());
+    let log = Log::on(&kafka.bootstrap(), &[("health.listen", &address)]);
+    let name = unique("target");
+    let targets: Vec<String> = (0..TARGETS).map(|number| format!("{name}-{number}")).collect();
+    create_topics(&log.bootstrap, &targets, 1);
+    let writer = log.start_ready(&[]);
+
+    let request = |(number, target): (usize, &String)| {
+        let namespace = format!("namespace-{}", number % NAMESPACES);
+        let value = format!(
+            r#"{{"namespace":"{namespace}","target":"{target}","request_id":"r-{number}","payload":{{"number":{number}}}}}"#
+        );
+        Message::to(&log.topic("ingress")).key(format!("k{number}")).value(value)
+    };
+    // Twice, so that what is remembered of each target is used as well.
+    for round in 0..2 {
+        let numbered = targets.iter().enumerate().map(|(number, target)| (round * TARGETS + number, target));
+        log.send(&numbered.map(request).collect::<Vec<_>>());
+        let receipts = log.receipts(&writer, (round + 1) * TARGETS, LATER);
+        assert!(receipts.iter().all(|receipt| receipt.json()["success"] == true), "{writer:?}");
+    }
+
+    let mut deliveries: HashMap<&String, usize> = HashMap::new();
+    for target in targets.iter().step_by(50) {
+        deliveries.insert(target, log.read(target).len());
+    }
+    assert!(deliveries.values().all(|count| *count == 2), "{deliveries:?}");
+    let page = metrics(&address);
+    let lines = page.lines().count();
+    assert!(lines < LINES, "{lines} lines:\n{page}");
+    assert!(!page.contains(&name), "no target has a line of its own");
+}
+
+fn metrics(address: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").expect("it takes a request");
+    let mut page = String::new();
+    stream.read_to_string(&mut page).expect("it answers");
+    page
+}
