@@ -388,5 +388,6 @@ mod tests {
         let open_for = Duration::from_millis(20);
         assert!(matches!(publisher.fenced("fenced".to_owned(), open_for), Unpublished::Again(_)));
         assert!(matches!(publisher.fenced("fenced".to_owned(), open_for), Unpublished::Fatal(_)));
+        assert_eq!(publisher.fences(), 2);
     }
 }
