@@ -61,6 +61,10 @@ impl Observer for Told {
     fn rewound(&self, why: &str) {
         println!("rewound: {why}");
     }
+
+    fn fenced(&self) {
+        println!("fenced");
+    }
 }
 
 #[tokio::main]

@@ -13,7 +13,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ("wal-store", &["wal-model"]),
     ("wal-kafka", &["wal-model"]),
     ("wal-runtime", &["wal-kafka", "wal-model"]),
-    ("wal-open", &["wal-runtime", "wal-store"]),
+    ("wal-open", &["wal-model", "wal-runtime", "wal-store"]),
     ("wal-sdk", &["wal-kafka", "wal-model"]),
     ("wal-writer", &["wal-model", "wal-store", "wal-runtime", "wal-open"]),
     ("wal-retry-scheduler", &["wal-model", "wal-runtime"]),

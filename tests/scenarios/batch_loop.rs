@@ -193,6 +193,7 @@ fn of_two_with_one_transactional_id_one_gives_way_and_says_why() {
     assert!(!gone.wait(SOON).success());
     let says_why = |text: &str| text.contains("transactional id") && text.contains("kafka.instance");
     assert!(gone.lines().iter().any(|line| says_why(&line.text)), "{gone:?}");
+    assert!(gone.lines().iter().any(|line| line.text == "fenced"), "whoever counts is told: {gone:?}");
     // Both may have given way at once; the work goes on with whoever is there.
     let _other = road.start("other", &[]);
     road.expect_exactly_once();

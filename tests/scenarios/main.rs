@@ -10,6 +10,7 @@ mod deploy;
 mod examples;
 mod flow;
 mod harness;
+mod observed;
 mod outages;
 mod reading;
 mod reload;

@@ -32,7 +32,7 @@ pub type Saying = Pin<Box<dyn Future<Output = Result<Vec<OutRecord>, CannotGoOn>
 pub trait Hand: Send + Sync {
     fn handle(self: Arc<Self>, batch: Arc<Batch>) -> Saying;
     fn tick(self: Arc<Self>, batch: Arc<Batch>) -> Saying;
-    fn committed(&self);
+    fn committed(&self, batch: &Batch);
     fn given_up(&self);
 }
 
@@ -45,8 +45,8 @@ impl<H: Handler> Hand for H {
         Box::pin(async move { Handler::tick(&*self, &batch).await })
     }
 
-    fn committed(&self) {
-        Handler::committed(self);
+    fn committed(&self, batch: &Batch) {
+        Handler::committed(self, batch);
     }
 
     fn given_up(&self) {
@@ -522,7 +522,7 @@ impl BatchLoop {
             Poll::Ready(Err(CannotGoOn(why))) => Ok(Stepped::Broken(why)),
             Poll::Ready(Ok(outputs)) => {
                 if job.kind == Kind::Tick && outputs.is_empty() {
-                    self.hand.committed();
+                    self.hand.committed(&job.batch);
                     return Ok(self.over());
                 }
                 job.stage = Stage::Beginning(outputs);
@@ -622,7 +622,7 @@ impl BatchLoop {
             return Err(GivenUp::Forgotten);
         }
         if job.kind != Kind::KeepPlace {
-            self.hand.committed();
+            self.hand.committed(&job.batch);
         }
         for (partition, next) in &job.next {
             if let Some(held) = self.held.get_mut(partition) {

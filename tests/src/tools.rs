@@ -1,8 +1,9 @@
 //! Tools of other languages that the scenarios need, taken from the system or fetched once into the target folder.
 
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
 use anyhow::{Context, Result, ensure};
@@ -30,6 +31,22 @@ pub fn javac(source: &Path, class_path: &str, classes: &Path) {
     let mut command = Command::new("javac");
     command.args(["-Xlint:all,-serial", "-Werror", "-cp", class_path, "-d"]).arg(classes).arg(source);
     run(&mut command).unwrap_or_else(|error| panic!("{error:#}"));
+}
+
+/// Has Prometheus' own tool look at the metrics page of `service`. Panics with what it finds.
+#[track_caller]
+pub fn promtool_check(service: &str, page: &str) {
+    let present = require("promtool", "--version", "Prometheus' promtool, like the one of Debian's prometheus");
+    present.unwrap_or_else(|error| panic!("{error:#}"));
+    let mut command = Command::new("promtool");
+    command.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("it was there a moment ago");
+    // It reads all before it says anything, so nobody waits for the other; its end of the pipe closes with the statement.
+    child.stdin.take().expect("it is piped above").write_all(page.as_bytes()).expect("it takes a page");
+    let output = child.wait_with_output().expect("a child of ours can be waited for");
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(output.status.success() && said.is_empty(), "promtool finds fault with {service}:\n{said}\n{page}");
 }
 
 /// Whether `program` is there and works; else the error says what to install.

@@ -43,6 +43,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use wal_runtime::metrics::Metrics;
 use wal_store::EntryStore;
 
 pub use act::Means;
@@ -106,13 +107,24 @@ impl Gateway {
         // Tokio takes over only sockets that do not block.
         listener.set_nonblocking(true).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(Gateway { listener, address, shared: Shared { store, means: None, reach: options.reach } })
+        Ok(Gateway {
+            listener,
+            address,
+            shared: Shared { store, means: None, reach: options.reach, metrics: Metrics::new() },
+        })
     }
 
     /// One that also writes: until this is said, it only reads.
     #[must_use]
     pub fn writing(mut self, means: Means) -> Gateway {
         self.shared.means = Some(means);
+        self
+    }
+
+    /// One that counts where a process tells it.
+    #[must_use]
+    pub fn counting(mut self, metrics: Metrics) -> Gateway {
+        self.shared.metrics = metrics;
         self
     }
 

@@ -35,7 +35,8 @@ pub async fn main(file: Option<&Path>) -> Result<(), Failed> {
         Ok(Box::new(|| {}))
     }));
     let options = Options::read(&process.settings).map_err(service::Error::from)?;
-    let gateway = Gateway::open(&options, store)?.writing(Means::read(&process.settings)?);
+    let gateway =
+        Gateway::open(&options, store)?.writing(Means::read(&process.settings)?).counting(process.metrics.clone());
     info!(address = %gateway.address(), "the gateway listens");
     listens.met();
     let result = gateway.run(process.shutdown.triggered()).await;

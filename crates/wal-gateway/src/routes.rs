@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
+use axum::extract::{DefaultBodyLimit, MatchedPath, Path, Query, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -14,6 +14,7 @@ use axum::routing::{get, post};
 use serde::Serialize;
 use tokio::sync::Semaphore;
 use wal_model::{Clock as _, Code, Entry, LogId, SystemClock};
+use wal_runtime::metrics::{self, Asked, Metrics};
 use wal_runtime::transactions::PUBLISH_LIMIT;
 use wal_store::EntryStore;
 
@@ -33,6 +34,9 @@ pub(crate) const WRITE_LIMIT: Duration = PUBLISH_LIMIT.saturating_add(REQUEST_LI
 pub(crate) const CONCURRENCY: usize = 32;
 /// The longest request that is read, in bytes: far more than is kept of a result or an error.
 const BODY_LIMIT: usize = 256 * 1024;
+
+/// What stands for every path that there is not.
+const NO_ROUTE: &str = "none";
 
 /// What holds for every request.
 #[derive(Clone, Copy)]
@@ -55,6 +59,7 @@ pub(crate) struct Shared {
     /// `None` where there is only reading.
     pub(crate) means: Option<Means>,
     pub(crate) reach: Reach,
+    pub(crate) metrics: Metrics,
 }
 
 pub(crate) type LogIdPath = Result<Path<String>, PathRejection>;
@@ -82,6 +87,7 @@ pub(crate) fn router(shared: Shared, limits: Limits) -> Router {
         .fallback(no_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(shared.reach, for_us))
+        .layer(middleware::from_fn_with_state(shared.metrics.clone(), counted))
         .with_state(shared)
 }
 
@@ -192,6 +198,17 @@ async fn through_the_gate(State(gate): State<Gate>, request: Request, next: Next
     })
 }
 
+/// Counts what is asked, by the routes as they are declared: a path of somebody's making would be a series of its own.
+async fn counted(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    let route: Arc<str> = request.extensions().get::<MatchedPath>().map_or(NO_ROUTE, MatchedPath::as_str).into();
+    let response = next.run(request).await;
+    let https = metrics.https();
+    https.durations.of(&metrics::Route { route: Arc::clone(&route) }).observe(begun.elapsed());
+    https.requests.of(&Asked { route, status: response.status().as_u16() }).inc();
+    response
+}
+
 /// Turns away what a page in a browser on this machine asks under a name of its own that leads here.
 async fn for_us(State(reach): State<Reach>, request: Request, next: Next) -> Response {
     let host = request.headers().get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -276,7 +293,7 @@ mod tests {
     async fn a_silent_store_holds_up_neither_a_request_nor_those_behind_it() {
         let limits = Limits { read: Duration::from_millis(50), write: Duration::from_millis(50), concurrency: 1 };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let shared = Shared { store: Arc::new(Silent), means: None, reach: Reach::Loopback };
+        let shared = Shared { store: Arc::new(Silent), means: None, reach: Reach::Loopback, metrics: Metrics::new() };
         let url = format!("http://{}/v1/entries?namespace=orders&request_id=r", listener.local_addr().unwrap());
         let server = tokio::spawn(axum::serve(listener, router(shared, limits)).into_future());
         let client = Client::new();

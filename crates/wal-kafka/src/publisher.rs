@@ -85,6 +85,7 @@ pub struct Publisher {
     watchdog: Watchdog,
     transaction_timeout: Duration,
     fenced_at: Option<Instant>,
+    fences: u64,
     /// What tells instances apart, in the words of whoever sets them up.
     instance: &'static str,
 }
@@ -104,8 +105,14 @@ impl Publisher {
             watchdog,
             transaction_timeout,
             fenced_at: None,
+            fences: 0,
             instance: "kafka.instance",
         }
+    }
+
+    /// How often the broker has refused it because it knew a newer producer under the same id.
+    pub fn fences(&self) -> u64 {
+        self.fences
     }
 
     /// What tells instances apart is called so; `kafka.instance` otherwise.
@@ -263,6 +270,7 @@ impl Publisher {
     /// The broker fences a producer whose transaction was open for too long, and one whose transactional id another has taken.
     fn fenced(&mut self, why: String, open_for: Duration) -> Unpublished {
         self.forget();
+        self.fences += 1;
         if open_for >= self.transaction_timeout {
             return Unpublished::Again(why);
         }
@@ -380,5 +388,6 @@ mod tests {
         let open_for = Duration::from_millis(20);
         assert!(matches!(publisher.fenced("fenced".to_owned(), open_for), Unpublished::Again(_)));
         assert!(matches!(publisher.fenced("fenced".to_owned(), open_for), Unpublished::Fatal(_)));
+        assert_eq!(publisher.fences(), 2);
     }
 }

@@ -13,6 +13,7 @@ use wal_store::arango::schema::Difference;
 use wal_store::arango::{ArangoStore, OpenError, Options};
 use wal_store::embedded::{self, Embedded};
 
+use crate::counted::Counted;
 use crate::named::Named;
 
 /// How long a database that does not answer at a start is left alone.
@@ -128,6 +129,11 @@ pub async fn of_process(
     };
     answers.met();
     tell(&named);
+    let kind = match named {
+        Named::Embedded(_) => "embedded",
+        Named::ArangoDb(_) => "arangodb",
+    };
+    let store: Arc<dyn EntryStore> = Arc::new(Counted { store, kind, metrics: process.metrics.clone() });
     let watch = move |is_answering| match is_answering {
         true => answers.met(),
         false => answers.unmet("the store does not answer"),

@@ -128,7 +128,7 @@ impl<B: Brokers, P: Past> Handler for Failures<B, P> {
         Ok(ours.map(|log_id| Cancel::tombstone(&log_id, self.tools.topics.cancels())).collect())
     }
 
-    fn committed(&self) {
+    fn committed(&self, _: &Batch) {
         let mut state = self.state();
         for (partition, time, attempt) in std::mem::take(&mut state.decided) {
             warn_of(state.memory.remember(partition, time, attempt), &self.tools.config.get());

@@ -121,7 +121,7 @@ impl<B: Brokers> Handler for Releases<B> {
         Ok(Vec::new())
     }
 
-    fn committed(&self) {
+    fn committed(&self, _: &Batch) {
         let Pending { tally, last } = std::mem::take(&mut *self.pending());
         self.overdue.committed(&last);
         self.tools.meter.add(tally, self.tools.clock.now());

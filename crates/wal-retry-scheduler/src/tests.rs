@@ -152,14 +152,14 @@ impl Bench {
     async fn fail_under(&self, assignment: u64, records: &[InRecord]) -> Vec<OutRecord> {
         let outputs = self.failures.handle(&batch(records, assignment)).await.unwrap();
         self.written.records.lock().unwrap().extend_from_slice(records);
-        self.failures.committed();
+        self.failures.committed(&Batch::default());
         outputs
     }
 
     /// One batch of heads through its transaction.
     async fn release(&self, records: &[InRecord]) -> Vec<OutRecord> {
         let outputs = self.releases.handle(&batch(records, 1)).await.unwrap();
-        self.releases.committed();
+        self.releases.committed(&Batch::default());
         outputs
     }
 }

@@ -16,6 +16,7 @@ pub mod directory;
 pub mod ends;
 pub mod health;
 pub mod kafka;
+pub mod lag;
 pub mod live;
 pub mod logs;
 pub mod metrics;

@@ -13,25 +13,38 @@ mod book;
 mod declarations;
 mod labels;
 mod observer;
+mod process;
+mod reference;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use prometheus_client::encoding::{prometheus_text, text};
 use prometheus_client::registry::Registry;
-use wal_model::{Namespace, Topic};
+use wal_model::record::last_str;
+use wal_model::{Code, LogId, Namespace, OutRecord, Topic, wire};
 
-pub use book::{Counter, Counters, Description, Durations, Gauge, Kind, Labels, Seconds};
-pub use declarations::{Answers, Attempts, Batches, Retries, Statuses, descriptions};
+pub use book::{Counter, Counters, Description, Durations, DurationsOf, Gauge, Gauges, Kind, Labels, Seconds};
+pub use declarations::{Answers, Attempts, Batches, Https, Lags, Requests, Retries, Statuses, Stores, descriptions};
 pub use labels::{
-    Attempt, BatchEnd, Build, Ended, Place, Places, Refused, Scheduled, Scheduling, Service, ServiceBatch,
+    Append, Asked, Attempt, BatchEnd, BatchStage, Build, Call, DeadLetter, Ended, Named, Partition, Place, Places,
+    Refused, Route, Scheduled, Scheduling, Service, ServiceBatch, ServiceStage, Stage, Waited, WaitedFor, Write,
+    Written,
 };
 pub use observer::Counting;
+pub use reference::reference;
 
 use book::Book;
 use declarations::{About, Group};
+use process::Process;
+
+use crate::batch_loop::Standing;
+
+/// The namespace of what was refused before it was an entry.
+const NO_NAMESPACE: &str = "none";
 
 /// Everything that a process counts. Cloning gives another handle on the same.
 #[derive(Clone)]
@@ -43,6 +56,12 @@ struct Inner {
     registry: Mutex<Registry>,
     before_scrape: Mutex<Vec<Box<dyn Fn() + Send + Sync>>>,
     places: Places,
+    /// Where the loops of this process stand, by their groups.
+    standing: Mutex<HashMap<String, Vec<Standing>>>,
+    lags: OnceLock<Lags>,
+    requests: OnceLock<Requests>,
+    stores: OnceLock<Stores>,
+    https: OnceLock<Https>,
     batches: OnceLock<Batches>,
     retries: OnceLock<Retries>,
     attempts: OnceLock<Attempts>,
@@ -62,9 +81,10 @@ pub enum Format {
 impl Metrics {
     /// Nothing counted yet.
     pub fn new() -> Metrics {
-        let mut registry = Registry::with_prefix(book::PREFIX);
+        let mut registry = Registry::default();
         About::declare(&mut Book::new(&mut registry));
-        Metrics {
+        let process = Process::is_known().then(|| Process::declare(&mut Book::new(&mut registry)));
+        let metrics = Metrics {
             inner: Arc::new(Inner {
                 registry: Mutex::new(registry),
                 before_scrape: Mutex::default(),
@@ -74,8 +94,37 @@ impl Metrics {
                 attempts: OnceLock::new(),
                 answers: OnceLock::new(),
                 statuses: OnceLock::new(),
+                standing: Mutex::default(),
+                lags: OnceLock::new(),
+                requests: OnceLock::new(),
+                stores: OnceLock::new(),
+                https: OnceLock::new(),
             }),
+        };
+        if let Some(process) = process {
+            metrics.before_each_scrape(move || process.set());
         }
+        metrics
+    }
+
+    /// How far behind the loops are.
+    pub fn lags(&self) -> &Lags {
+        self.group(&self.inner.lags)
+    }
+
+    /// What becomes of requests.
+    pub fn requests(&self) -> &Requests {
+        self.group(&self.inner.requests)
+    }
+
+    /// What the store is asked.
+    pub fn stores(&self) -> &Stores {
+        self.group(&self.inner.stores)
+    }
+
+    /// What is asked over HTTP.
+    pub fn https(&self) -> &Https {
+        self.group(&self.inner.https)
     }
 
     /// What batch loops count. [`Counting`] does it for any of them.
@@ -103,6 +152,45 @@ impl Metrics {
     pub fn attempts(&self, namespace: &Namespace, target: &Topic, ended: Ended) -> Counter {
         let place = self.inner.places.of(namespace, target);
         self.group(&self.inner.attempts).attempts.of(&Attempt::new(place, ended))
+    }
+
+    /// The entries of this namespace for which requests came to this.
+    pub fn written(&self, namespace: &Namespace, write: Write) -> Counter {
+        let namespace = self.inner.places.namespace(namespace.as_str());
+        self.requests().entries.of(&Written { service: "wal-writer", namespace, result: write.as_str() })
+    }
+
+    /// The bytes of payloads of entries of this namespace.
+    pub fn bytes(&self, namespace: &Namespace) -> Counter {
+        self.requests().bytes.of(&Named { namespace: self.inner.places.namespace(namespace.as_str()) })
+    }
+
+    /// From request to delivery, for entries of this namespace with this target.
+    pub fn end_to_end(&self, namespace: &Namespace, target: &Topic) -> Durations {
+        self.requests().end_to_end.of(&self.inner.places.of(namespace, target))
+    }
+
+    /// Dead letters like this one. Only an entry's namespace is taken for true: what a refused request says of itself may be anything.
+    fn dead_letter(&self, letter: &OutRecord) -> Counter {
+        let log_id = last_str(&letter.headers, wire::CE_ID).and_then(|id| id.parse::<LogId>().ok());
+        let code = last_str(&letter.headers, wire::CE_WALERRORCODE).and_then(Code::parse);
+        let labels = DeadLetter {
+            namespace: match log_id {
+                Some(log_id) => self.inner.places.namespace(log_id.namespace().as_str()),
+                None => NO_NAMESPACE.into(),
+            },
+            error_code: code.map_or(Places::OTHER, Code::as_str),
+        };
+        self.batches().dead_letters.of(&labels)
+    }
+
+    fn stands(&self, group: &str, standing: &[Standing]) {
+        locked(&self.inner.standing).insert(group.to_owned(), standing.to_vec());
+    }
+
+    /// Where the loops of this process stand, by their groups.
+    pub(crate) fn standing(&self) -> HashMap<String, Vec<Standing>> {
+        locked(&self.inner.standing).clone()
     }
 
     /// Calls `set` before every scrape: for gauges that would be out of date if they were set only when something happens, such as

@@ -16,7 +16,7 @@ use crate::metrics::{Counting, Metrics};
 use crate::reload::{Part, Reload, Sources};
 use crate::shutdown::Shutdown;
 use crate::topics::{self, Deviation, Leniency};
-use crate::{logs, offsets};
+use crate::{lag, logs, offsets};
 
 /// How old the poll thread's last sign of life may be: half of librdkafka's `max.poll.interval.ms`.
 const HEARTBEAT: Duration = Duration::from_secs(30);
@@ -158,6 +158,8 @@ pub struct Process {
     health: Health,
     reload: Arc<Reload>,
     assigned: Option<Arc<Condition>>,
+    /// Looks how far the loops are behind, where there are some.
+    lag: Option<lag::Follower>,
     /// Answers until the process ends, during a stop too.
     _probes: Server,
 }
@@ -167,6 +169,8 @@ impl Process {
     pub async fn start(file: Option<&Path>) -> Result<Process, Error> {
         let mut process = Process::without_group(file).await?;
         process.assigned = Some(Arc::new(process.condition("assigned", NO_PARTITIONS)));
+        let followed = lag::follow(&Kafka::read(&process.settings)?, &process.metrics);
+        process.lag = Some(followed.map_err(batch_loop::Error::Client)?);
         Ok(process)
     }
 
@@ -193,7 +197,7 @@ impl Process {
         if let Some(address) = probes.address() {
             info!(%address, "health probes and metrics");
         }
-        Ok(Process { settings, shutdown, metrics, health, reload, assigned: None, _probes: probes })
+        Ok(Process { settings, shutdown, metrics, health, reload, assigned: None, lag: None, _probes: probes })
     }
 
     /// Has a part of the service take over what changes when the configuration is read again, which a SIGHUP asks for.

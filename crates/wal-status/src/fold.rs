@@ -47,7 +47,7 @@ impl<B: Brokers> Handler for Fold<B> {
         self.sweep(batch).await
     }
 
-    fn committed(&self) {
+    fn committed(&self, _: &Batch) {
         let mut memory = self.memory();
         let tally = memory.committed();
         self.counts.add(&tally);

@@ -144,14 +144,14 @@ impl Bench {
     /// Handles records and commits.
     async fn handle(&self, records: Vec<InRecord>) -> Vec<OutRecord> {
         let outputs = self.fold.handle(&Batch { records, ..Batch::default() }).await.unwrap();
-        self.fold.committed();
+        self.fold.committed(&Batch::default());
         outputs
     }
 
     /// Ticks and commits.
     async fn tick(&self) -> Vec<OutRecord> {
         let outputs = self.tick_only().await;
-        self.fold.committed();
+        self.fold.committed(&Batch::default());
         outputs
     }
 

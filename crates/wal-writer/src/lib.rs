@@ -20,6 +20,7 @@ mod object;
 mod outputs;
 mod service;
 mod settle;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod writer;

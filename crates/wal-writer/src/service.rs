@@ -12,12 +12,14 @@ use wal_runtime::config::{Kafka, Policy, Seal, Settings, TopicSettings};
 use wal_runtime::directory::Directory;
 use wal_runtime::kafka;
 use wal_runtime::live::Live;
+use wal_runtime::metrics::Metrics;
 use wal_runtime::reload::Part;
 use wal_runtime::service::{self, Process};
 use wal_runtime::topics::Leniency;
 use wal_store::{EntryStore, Patient};
 
 use crate::config::Config;
+use crate::tally::Meter;
 use crate::writer::Writer;
 
 pub use wal_runtime::service::Error;
@@ -31,6 +33,7 @@ pub struct Service {
     keyring: Keyring,
     store: Patient,
     leniency: Leniency,
+    metrics: Metrics,
 }
 
 impl Service {
@@ -44,6 +47,7 @@ impl Service {
             keyring: Seal::read(settings)?.keyring,
             store: Patient::new(store),
             leniency: Leniency::None,
+            metrics: Metrics::new(),
         })
     }
 
@@ -70,6 +74,13 @@ impl Service {
     #[must_use]
     pub fn lenient(mut self) -> Service {
         self.leniency = Leniency::EmbeddedBroker;
+        self
+    }
+
+    /// Has it count where a process tells it.
+    #[must_use]
+    pub fn counting(mut self, metrics: Metrics) -> Service {
+        self.metrics = metrics;
         self
     }
 
@@ -116,6 +127,7 @@ impl Service {
             waits,
             group,
             config: self.config,
+            meter: Meter::new(self.metrics),
         };
         batch_loop::run(options, writer, observer, shutdown).await?;
         Ok(())
@@ -132,7 +144,7 @@ impl Service {
 pub async fn main(file: Option<&Path>) -> Result<(), Error> {
     let process = Process::start(file).await?;
     let Some((store, watch)) = wal_open::of_process(&process).await? else { return Ok(()) };
-    let service = Service::new(&process.settings, store)?.watch_store(watch);
+    let service = Service::new(&process.settings, store)?.counting(process.metrics.clone()).watch_store(watch);
     process.reloads(service.reloads());
     let result = service.run(process.observer("wal-writer"), process.shutdown.triggered()).await;
     process.stopping();

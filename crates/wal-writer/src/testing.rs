@@ -15,10 +15,12 @@ use wal_runtime::batch_loop::Handler;
 use wal_runtime::brokers::Brokers;
 use wal_runtime::config::Policy;
 use wal_runtime::live::Live;
+use wal_runtime::metrics::Metrics;
 use wal_store::Patient;
 
 use crate::admit::{self, Wish};
 use crate::config::Config;
+use crate::tally::Meter;
 use crate::writer::Writer;
 
 /// What the writer's hand is made of.
@@ -46,7 +48,8 @@ impl<B: Brokers> Hand<B> {
     pub fn writer(self, group: &str) -> impl Handler + use<B> {
         let Hand { store, brokers, clock, keyring, policy, topics, waits, config } = self;
         let (policy, config, group) = (Live::new(policy), Live::new(config), group.to_owned());
-        Writer { store, brokers, clock, keyring, policy, topics, waits, group, config }
+        let meter = Meter::new(Metrics::new());
+        Writer { store, brokers, clock, keyring, policy, topics, waits, group, config, meter }
     }
 }
 

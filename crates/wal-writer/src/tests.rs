@@ -20,11 +20,13 @@ use wal_runtime::batch_loop::{Batch, Handler};
 use wal_runtime::brokers::{Brokers, Found, Shapes};
 use wal_runtime::config::{Policy, Settings};
 use wal_runtime::live::Live;
+use wal_runtime::metrics::{Format, Metrics};
 use wal_store::embedded::Embedded;
 use wal_store::samples::ack;
 use wal_store::{EntryStore, Patient};
 
 use crate::config::Config;
+use crate::tally::Meter;
 use crate::writer::Writer;
 
 const KNOWN: Found = Found::Known { partitions: 4, max_message_bytes: 1_048_588 };
@@ -58,6 +60,7 @@ struct Bench {
     writer: Writer<Arc<Answering>>,
     brokers: Arc<Answering>,
     clock: Arc<ManualClock>,
+    metrics: Metrics,
     _folder: tempfile::TempDir,
 }
 
@@ -71,6 +74,7 @@ fn bench() -> Bench {
     let brokers = Arc::new(Answering::default());
     let clock = Arc::new(ManualClock::at(now()));
     let settings = Settings::load_from(None, std::iter::empty(), &[]).unwrap();
+    let metrics = Metrics::new();
     let writer = Writer {
         store: Patient::new(store),
         brokers: Arc::clone(&brokers),
@@ -87,8 +91,9 @@ fn bench() -> Bench {
         waits: Waits::coins_and([]),
         group: "wal.writer".to_owned(),
         config: Live::new(Config::read(&settings).unwrap()),
+        meter: Meter::new(metrics.clone()),
     };
-    Bench { writer, brokers, clock, _folder: folder }
+    Bench { writer, brokers, clock, metrics, _folder: folder }
 }
 
 fn record(offset: i64, value: impl Into<Bytes>) -> InRecord {
@@ -437,4 +442,44 @@ async fn a_first_delivery_wanted_at_the_deadline_is_refused_but_not_where_it_is_
     assert_eq!(counts(&bench.handle(vec![delayed("r", at(59))]).await), [0, 1, 1, 0]);
     bench.policy(|policy| policy.lifecycle.ttl = "10".parse().unwrap());
     assert!(codes(&bench.handle(vec![delayed("r", at(59))]).await).is_empty());
+}
+
+#[tokio::test]
+async fn what_a_batch_did_is_counted_when_it_is_committed_and_only_then() {
+    let bench = bench();
+    let told = || bench.metrics.encode(Format::Prometheus);
+    let stored = r#"wal_entries_total{service="wal-writer",namespace="n",result="stored"}"#;
+    let batch = |records: Vec<InRecord>| Batch { records, ..Batch::default() };
+    let request = |offset, id: &str| {
+        record(offset, json!({"namespace": "n", "target": "t", "payload": {}, "request_id": id}).to_string())
+    };
+
+    // Handled and given up, with the one behind it; then the same record begins another batch.
+    let lost = [batch(vec![request(0, "a")]), batch(vec![request(1, "b")])];
+    for lost in &lost {
+        bench.writer.handle(lost).await.unwrap();
+    }
+    bench.writer.given_up();
+    bench.writer.committed(&lost[1]);
+    assert!(!told().contains(stored), "{}", told());
+    let (first, second) = (batch(vec![request(0, "a"), record(1, "{")]), batch(vec![request(2, "a"), request(3, "c")]));
+    bench.writer.handle(&first).await.unwrap();
+    bench.writer.handle(&second).await.unwrap();
+    assert!(!told().contains(stored), "{}", told());
+    bench.writer.committed(&first);
+    assert!(told().contains(&format!("{stored} 1\n")), "{}", told());
+    bench.writer.committed(&second);
+
+    let told = told();
+    for line in [
+        format!("{stored} 2"),
+        r#"wal_entries_total{service="wal-writer",namespace="n",result="repeated"} 1"#.to_owned(),
+        r#"wal_entry_bytes_total{namespace="n"} 4"#.to_owned(),
+        r#"wal_requests_refused_total{code="WAL_INVALID_JSON"} 1"#.to_owned(),
+        r#"wal_end_to_end_duration_seconds_count{namespace="n",target="t"} 2"#.to_owned(),
+        r#"wal_append_duration_seconds_count{stage="produce"} 2"#.to_owned(),
+        r#"wal_append_duration_seconds_count{stage="store"} 4"#.to_owned(),
+    ] {
+        assert!(told.contains(&format!("{line}\n")), "{line} is not in {told}");
+    }
 }

@@ -1,7 +1,7 @@
 //! The writer's hand: asks the brokers, stores, and says what is to be published. The decisions are made elsewhere.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing::{debug, error, info, warn};
 use wal_model::delay::Waits;
@@ -15,6 +15,7 @@ use wal_runtime::brokers::{self, Brokers, Found, Shapes};
 use wal_runtime::config::Policy;
 use wal_runtime::failpoint;
 use wal_runtime::live::Live;
+use wal_runtime::metrics::WaitedFor;
 use wal_store::patience::Damaged;
 use wal_store::{Inserted, Patient};
 
@@ -23,6 +24,7 @@ use crate::config::Config;
 use crate::object;
 use crate::outputs::{Press, Settled, Wait};
 use crate::settle;
+use crate::tally::{Meter, Tally};
 
 /// How long brokers that do not answer, or a target that may come back, are left alone.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
@@ -40,6 +42,7 @@ pub(crate) struct Writer<B> {
     pub group: String,
     /// As the policy.
     pub config: Live<Config>,
+    pub meter: Meter,
 }
 
 impl<B: Brokers> Handler for Writer<B> {
@@ -47,28 +50,41 @@ impl<B: Brokers> Handler for Writer<B> {
     const OVERLAPS: bool = true;
 
     async fn handle(&self, batch: &Batch) -> Result<Vec<OutRecord>, CannotGoOn> {
+        let begun = Instant::now();
         let (policy, config) = (self.policy.get(), self.config.get());
         let mut cases: Vec<Case> = batch.records.iter().map(|record| self.case(record, &policy)).collect();
         let mut shapes = self.shapes(&cases, &config).await;
         for case in &mut cases {
             object::object(case, &shapes, &config.reply_topics, &self.topics);
         }
+        self.meter.validated(begun);
         failpoint::hit("before-persist");
+        let begun = Instant::now();
         let settled = self.settle(&batch.records, &mut cases, &policy).await?;
+        self.meter.stored(begun);
         failpoint::hit("after-persist");
         loop {
             self.look_up_stored(&settled, &mut shapes).await;
             match self.outputs(batch, &cases, &settled, &shapes, &config) {
-                Ok(outputs) => return Ok(outputs),
+                Ok(outputs) => {
+                    self.meter.keep(batch, Tally::of(&cases, &settled, &shapes, self.clock.now()));
+                    return Ok(outputs);
+                }
                 Err(Wait { topic, why }) => {
                     warn!(%topic, why, "a stored entry waits for its target");
+                    self.meter.waits(WaitedFor::Target);
                     tokio::time::sleep(ASK_AGAIN).await;
                 }
             }
         }
     }
 
+    fn committed(&self, batch: &Batch) {
+        self.meter.committed(batch, self.clock.now());
+    }
+
     fn given_up(&self) {
+        self.meter.given_up();
         self.brokers.forget();
     }
 }
@@ -91,6 +107,7 @@ impl<B: Brokers> Writer<B> {
             });
             let Some((topic, why)) = unanswered else { return shapes };
             warn!(%topic, why, "the brokers do not answer");
+            self.meter.waits(WaitedFor::Brokers);
             tokio::time::sleep(ASK_AGAIN).await;
         }
     }

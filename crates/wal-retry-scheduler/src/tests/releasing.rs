@@ -234,6 +234,6 @@ async fn what_was_given_up_is_not_counted() {
     let bench = bench();
     bench.releases.handle(&batch(&[head(&parked(0, "60s"))], 1)).await.unwrap();
     bench.releases.given_up();
-    bench.releases.committed();
+    bench.releases.committed(&Batch::default());
     assert_eq!(bench.released(), 0);
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -13,7 +13,8 @@ use wal_kafka::epochs::{Epochs, Snapshot};
 use wal_kafka::native::GroupMetadata;
 use wal_kafka::publisher::{NextOffsets, Publisher, Unpublished};
 use wal_kafka::wake::Wake;
-use wal_model::OutRecord;
+use wal_model::record::last;
+use wal_model::{OutRecord, wire};
 
 use super::{Batch, CannotGoOn, Handler, Observer, RETRIES};
 
@@ -70,6 +71,7 @@ impl<H: Handler> Hands<H> {
             epochs: Arc::clone(&self.epochs),
             cancelled: self.cancelled.clone(),
             failed: is_failed,
+            observer: Arc::clone(&self.observer),
             runtime: Handle::current(),
         };
         let publishing = Publishing {
@@ -104,6 +106,7 @@ struct Handling<H> {
     cancelled: watch::Receiver<bool>,
     /// The last run of which a batch failed.
     failed: watch::Receiver<u64>,
+    observer: Arc<dyn Observer>,
     runtime: Handle,
 }
 
@@ -129,11 +132,14 @@ impl<H: Handler> Handling<H> {
     }
 
     async fn outputs(&self, work: &Work) -> Result<Vec<OutRecord>, CannotGoOn> {
-        match work.kind {
-            Kind::Records => self.handler.handle(&work.batch).await,
-            Kind::Tick => self.handler.tick(&work.batch).await,
-            Kind::KeepPlace => Ok(Vec::new()),
-        }
+        let begun = Instant::now();
+        let outputs = match work.kind {
+            Kind::Records => self.handler.handle(&work.batch).await?,
+            Kind::Tick => self.handler.tick(&work.batch).await?,
+            Kind::KeepPlace => return Ok(Vec::new()),
+        };
+        self.observer.handled(begun.elapsed());
+        Ok(outputs)
     }
 }
 
@@ -190,14 +196,21 @@ impl<H: Handler> Publishing<H> {
             Err(done) => return done,
         };
         if work.kind == Kind::Tick && outputs.is_empty() {
-            self.handler.committed();
+            self.handler.committed(&work.batch);
             return Done::Committed(NextOffsets::new());
         }
         let is_held = || self.epochs.holds(&work.snapshot);
-        match self.publisher.publish(&outputs, &work.next, &work.metadata, is_held) {
+        let (begun, fences) = (Instant::now(), self.publisher.fences());
+        let published = self.publisher.publish(&outputs, &work.next, &work.metadata, is_held);
+        if self.publisher.fences() > fences {
+            self.observer.fenced();
+        }
+        match published {
             Ok(()) => {
                 if work.kind != Kind::KeepPlace {
-                    self.handler.committed();
+                    self.observer.published(begun.elapsed());
+                    outputs.iter().filter(is_dead_letter).for_each(|letter| self.observer.dead_letter(letter));
+                    self.handler.committed(&work.batch);
                     self.observer.committed(work.batch.records.len(), outputs.len());
                 }
                 Done::Committed(work.next)
@@ -235,4 +248,9 @@ impl<H: Handler> Publishing<H> {
             is_cancelled.is_err()
         })
     }
+}
+
+/// The name of a target may begin so, too, but no delivery says why it is dead.
+fn is_dead_letter(output: &&OutRecord) -> bool {
+    output.topic.as_str().starts_with("dlq.") && last(&output.headers, wire::CE_WALERRORCODE).is_some()
 }

@@ -44,8 +44,10 @@ pub use gate::{Gate, Look};
 pub use wal_kafka::watchdog::EXIT_CODE;
 
 use hands::{Done, Hands, Kind, Work};
-use source::{Source, Standing, Taken, Unreadable};
+use source::{Source, Stood, Taken, Unreadable};
 
+/// How often observers are told where a loop stands.
+const TELL: Duration = Duration::from_secs(1);
 /// How long the poll thread rests when nothing wakes it; rebalances and errors wake it, so this is only a safety net.
 const REST: Duration = Duration::from_millis(100);
 /// The shortest rest: what is due sooner is looked at no more than so often.
@@ -137,8 +139,8 @@ pub trait Handler: Send + Sync + 'static {
         async { Ok(Vec::new()) }
     }
 
-    /// What [`Handler::handle`] or [`Handler::tick`] returned last is committed. Quick: the next batch waits.
-    fn committed(&self) {}
+    /// What [`Handler::handle`] or [`Handler::tick`] returned for this batch is committed. Quick: the next batch waits.
+    fn committed(&self, _batch: &Batch) {}
 
     /// A batch was given up; what was believed of the brokers may have been wrong.
     fn given_up(&self) {}
@@ -154,6 +156,27 @@ pub trait Observer: Send + Sync + 'static {
     fn committed(&self, _records: usize, _published: usize) {}
     /// A batch was given up and is read again.
     fn rewound(&self, _why: &str) {}
+    /// The broker knows a newer producer under our transactional id.
+    fn fenced(&self) {}
+    /// A batch with records, or a tick, was handled.
+    fn handled(&self, _took: Duration) {}
+    /// One was published and committed.
+    fn published(&self, _took: Duration) {}
+    /// A dead letter is committed.
+    fn dead_letter(&self, _letter: &OutRecord) {}
+    /// Where the loop stands, every second or so, in all partitions that it holds and knows the place of.
+    fn stands(&self, _group: &str, _standing: &[Standing]) {}
+}
+
+/// A partition that is held, and what is committed of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The topic.
+    pub topic: Topic,
+    /// The partition.
+    pub partition: i32,
+    /// The first offset that is not committed.
+    pub committed: i64,
 }
 
 /// Nobody wants to know.
@@ -210,6 +233,8 @@ pub async fn run<H: Handler>(
         limits: options.limits,
         tick: options.tick,
         last_tick: Instant::now(),
+        told: None,
+        group: options.group,
         has_committed: false,
         start_timeout: options.start_timeout,
         stop_timeout: options.stop_timeout,
@@ -252,6 +277,9 @@ struct Poller {
     limits: Limits,
     tick: Option<Duration>,
     last_tick: Instant,
+    /// When observers were told where it stands.
+    told: Option<Instant>,
+    group: String,
     /// Whether a transaction was committed yet. The first of a client takes a hundred milliseconds, for coordinators must be found and
     /// connected to, so it is made as soon as there is a place to commit and not when the first record waits for it.
     has_committed: bool,
@@ -302,6 +330,10 @@ impl Poller {
                 self.observer.assigned();
             }
             phase = self.hear(phase)?;
+            if self.told.is_none_or(|told| told.elapsed() >= TELL) {
+                self.told = Some(Instant::now());
+                self.observer.stands(&self.group, &self.source.standing());
+            }
             if self.is_stopping.load(Ordering::SeqCst) {
                 let stop_by = *stop_by.get_or_insert_with(|| Instant::now() + self.stop_timeout);
                 if self.in_hand == 0 || Instant::now() >= stop_by {
@@ -384,7 +416,7 @@ impl Poller {
                 return Ok(false);
             }
             let kind = if is_tick_due { Kind::Tick } else { Kind::KeepPlace };
-            if let Some(Standing { metadata, snapshot, places }) = self.source.stand(&self.epochs) {
+            if let Some(Stood { metadata, snapshot, places }) = self.source.stand(&self.epochs) {
                 self.last_tick = if is_tick_due { Instant::now() } else { self.last_tick };
                 let next = places.iter().map(|(partition, place)| (partition.clone(), place.next)).collect();
                 let batch = Batch { records: Vec::new(), places };

@@ -25,7 +25,7 @@ use wal_model::Topic;
 
 use super::batch::{Builder, Place};
 use super::gate::{Ceiling, Gate, Order};
-use super::{Limits, Reads, lanes};
+use super::{Limits, Reads, Standing, lanes};
 use crate::kafka;
 use crate::offsets;
 
@@ -229,7 +229,7 @@ pub(crate) enum Unreadable {
 }
 
 /// What is held while no batch is in hand.
-pub(crate) struct Standing {
+pub(crate) struct Stood {
     pub(crate) metadata: GroupMetadata,
     pub(crate) snapshot: Snapshot,
     pub(crate) places: HashMap<Partition, Place>,
@@ -422,7 +422,7 @@ impl Source {
 
     /// What is held and where it stands, for work without records; `None` if this member is not in a generation just now, or does not
     /// know yet where some partition stands.
-    pub(crate) fn stand(&self, epochs: &Epochs) -> Option<Standing> {
+    pub(crate) fn stand(&self, epochs: &Epochs) -> Option<Stood> {
         let metadata = GroupMetadata::take(self.consumer.client())?;
         let snapshot = epochs.snapshot(self.held.keys())?;
         let places: Option<HashMap<Partition, Place>> = self
@@ -435,7 +435,15 @@ impl Source {
             })
             .collect();
         let places = places.filter(|places| !places.is_empty())?;
-        Some(Standing { metadata, snapshot, places })
+        Some(Stood { metadata, snapshot, places })
+    }
+
+    /// What is committed of each partition that is held, as far as it is known.
+    pub(crate) fn standing(&self) -> Vec<Standing> {
+        let standing = self.held.iter().filter_map(|((topic, partition), held)| {
+            Some(Standing { topic: topic.clone(), partition: *partition, committed: held.kept()? })
+        });
+        standing.collect()
     }
 
     /// Whether it is time to move places past marks of transactions, so that retention cannot take what a place stands before.

@@ -18,9 +18,13 @@ pub type Counter = prometheus_client::metrics::counter::Counter;
 pub type Gauge = prometheus_client::metrics::gauge::Gauge;
 /// A length of time, in seconds, that goes up and down.
 pub type Seconds = prometheus_client::metrics::gauge::Gauge<f64, AtomicU64>;
+/// A length of time, in seconds, that only grows.
+pub(super) type SecondsSpent = prometheus_client::metrics::counter::Counter<f64, AtomicU64>;
 
-/// What every name begins with.
-pub(super) const PREFIX: &str = "wal";
+/// What our own names begin with ...
+pub(super) const OURS: &str = "wal";
+/// ... and what those do that every Prometheus client has for a process.
+pub(super) const PROCESS: &str = "process";
 
 /// A set of labels whose values come from a bounded stock.
 pub trait Labels: EncodeLabelSet + Clone + Debug + Eq + Hash + Send + Sync + 'static {
@@ -41,18 +45,60 @@ impl<L: Labels> Counters<L> {
     }
 }
 
-impl<L: Labels> EncodeMetric for Counters<L> {
-    fn encode(&self, encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
-        self.family.encode(encoder)
+/// Gauges that differ in their labels.
+#[derive(Clone, Debug)]
+pub struct Gauges<L: Labels, G: Default = Gauge> {
+    family: Family<L, G>,
+}
+
+impl<L: Labels, G: Clone + Default> Gauges<L, G> {
+    /// The one with these labels; it is told of from now on, until it is forgotten.
+    pub fn of(&self, labels: &L) -> G {
+        self.family.get_or_create_owned(labels)
     }
 
-    fn metric_type(&self) -> MetricType {
-        MetricType::Counter
+    /// Tells no more of the one with these labels.
+    pub fn forget(&self, labels: &L) {
+        self.family.remove(labels);
     }
+}
 
-    fn is_empty(&self) -> bool {
-        self.family.is_empty()
+/// Histograms of lengths of time that differ in their labels.
+#[derive(Clone, Debug)]
+pub struct DurationsOf<L: Labels> {
+    family: Family<L, Histogram, fn() -> Histogram>,
+}
+
+impl<L: Labels> DurationsOf<L> {
+    /// The one with these labels. Take it once and keep it where observing is frequent.
+    pub fn of(&self, labels: &L) -> Durations {
+        Durations { histogram: self.family.get_or_create_owned(labels) }
     }
+}
+
+macro_rules! encoded_as_family {
+    ($([$($generics:tt)*] $type:ty: $kind:expr;)+) => {
+        $(impl<$($generics)*> EncodeMetric for $type {
+            fn encode(&self, encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
+                self.family.encode(encoder)
+            }
+
+            fn metric_type(&self) -> MetricType {
+                $kind
+            }
+
+            fn is_empty(&self) -> bool {
+                self.family.is_empty()
+            }
+        })+
+    };
+}
+
+encoded_as_family! {
+    [L: Labels] Counters<L>: MetricType::Counter;
+    [L: Labels] Gauges<L, Gauge>: MetricType::Gauge;
+    [L: Labels] Gauges<L, Seconds>: MetricType::Gauge;
+    [L: Labels] DurationsOf<L>: MetricType::Histogram;
 }
 
 /// How long something took or was late, over and over, as a histogram.
@@ -106,15 +152,48 @@ pub enum Kind {
     Info,
 }
 
+/// What the numbers of a family are measured in.
+#[derive(Clone, Copy)]
+pub(super) enum Measure {
+    Count,
+    Seconds,
+    Bytes,
+}
+
+impl Measure {
+    fn unit(self) -> Option<Unit> {
+        match self {
+            Measure::Count => None,
+            Measure::Seconds => Some(Unit::Seconds),
+            Measure::Bytes => Some(Unit::Bytes),
+        }
+    }
+
+    fn as_str(self) -> Option<&'static str> {
+        match self {
+            Measure::Count => None,
+            Measure::Seconds => Some("seconds"),
+            Measure::Bytes => Some("bytes"),
+        }
+    }
+}
+
 /// Families are registered through it, so that what is registered is also described.
 pub(super) struct Book<'a> {
     registry: &'a mut Registry,
+    prefix: &'static str,
     descriptions: Vec<Description>,
 }
 
 impl<'a> Book<'a> {
     pub(super) fn new(registry: &'a mut Registry) -> Book<'a> {
-        Book { registry, descriptions: Vec::new() }
+        Book { registry, prefix: OURS, descriptions: Vec::new() }
+    }
+
+    /// From here on names begin so.
+    pub(super) fn under(&mut self, prefix: &'static str) -> &mut Self {
+        self.prefix = prefix;
+        self
     }
 
     pub(super) fn into_descriptions(self) -> Vec<Description> {
@@ -122,52 +201,96 @@ impl<'a> Book<'a> {
     }
 
     pub(super) fn counter(&mut self, name: &str, help: &'static str) -> Counter {
-        let description =
-            Description { name: full(name, "_total"), kind: Kind::Counter, unit: None, labels: &[], help };
-        self.enter(name, description, Counter::default())
+        self.enter(name, help, (Kind::Counter, Measure::Count), &[], Counter::default())
     }
 
     pub(super) fn counters<L: Labels>(&mut self, name: &str, help: &'static str) -> Counters<L> {
-        let labels = L::NAMES;
-        let description = Description { name: full(name, "_total"), kind: Kind::Counter, unit: None, labels, help };
-        self.enter(name, description, Counters { family: Family::default() })
+        self.counters_in(Measure::Count, name, help)
+    }
+
+    pub(super) fn counters_in<L: Labels>(&mut self, unit: Measure, name: &str, help: &'static str) -> Counters<L> {
+        self.enter(name, help, (Kind::Counter, unit), L::NAMES, Counters { family: Family::default() })
+    }
+
+    /// A number of seconds that only grows.
+    pub(super) fn seconds_spent(&mut self, name: &str, help: &'static str) -> SecondsSpent {
+        self.enter(name, help, (Kind::Counter, Measure::Seconds), &[], SecondsSpent::default())
     }
 
     pub(super) fn gauge(&mut self, name: &str, help: &'static str) -> Gauge {
-        let description = Description { name: full(name, ""), kind: Kind::Gauge, unit: None, labels: &[], help };
-        self.enter(name, description, Gauge::default())
+        self.gauge_in(Measure::Count, name, help)
+    }
+
+    pub(super) fn gauge_in(&mut self, unit: Measure, name: &str, help: &'static str) -> Gauge {
+        self.enter(name, help, (Kind::Gauge, unit), &[], Gauge::default())
+    }
+
+    pub(super) fn gauges<L: Labels>(&mut self, name: &str, help: &'static str) -> Gauges<L> {
+        self.enter(name, help, (Kind::Gauge, Measure::Count), L::NAMES, Gauges { family: Family::default() })
     }
 
     pub(super) fn seconds(&mut self, name: &str, help: &'static str) -> Seconds {
-        self.enter(name, in_seconds(name, Kind::Gauge, help), Seconds::default())
+        self.enter(name, help, (Kind::Gauge, Measure::Seconds), &[], Seconds::default())
+    }
+
+    pub(super) fn seconds_of<L: Labels>(&mut self, name: &str, help: &'static str) -> Gauges<L, Seconds> {
+        self.enter(name, help, (Kind::Gauge, Measure::Seconds), L::NAMES, Gauges { family: Family::default() })
     }
 
     /// `bounds` in seconds, ascending.
     pub(super) fn durations(&mut self, name: &str, help: &'static str, bounds: &[f64]) -> Durations {
         let histogram = Histogram::new(bounds.iter().copied());
-        self.enter(name, in_seconds(name, Kind::Histogram, help), Durations { histogram })
+        self.enter(name, help, (Kind::Histogram, Measure::Seconds), &[], Durations { histogram })
+    }
+
+    pub(super) fn durations_of<L: Labels>(
+        &mut self,
+        name: &str,
+        help: &'static str,
+        make: fn() -> Histogram,
+    ) -> DurationsOf<L> {
+        let family = Family::new_with_constructor(make);
+        self.enter(name, help, (Kind::Histogram, Measure::Seconds), L::NAMES, DurationsOf { family })
     }
 
     pub(super) fn info<L: Labels>(&mut self, name: &str, help: &'static str, labels: L) {
-        let described = Description { name: full(name, "_info"), kind: Kind::Info, unit: None, labels: L::NAMES, help };
-        self.descriptions.push(described);
-        self.registry.register(name, help, Info::new(labels));
+        self.describe(name, help, (Kind::Info, Measure::Count), L::NAMES);
+        self.registry.register(format!("{}_{name}", self.prefix), help, Info::new(labels));
     }
 
-    fn enter<M: Metric + Clone>(&mut self, name: &str, description: Description, metric: M) -> M {
-        match description.unit {
-            Some(_) => self.registry.register_with_unit(name, description.help, Unit::Seconds, metric.clone()),
-            None => self.registry.register(name, description.help, metric.clone()),
+    fn enter<M: Metric + Clone>(
+        &mut self,
+        name: &str,
+        help: &'static str,
+        (kind, unit): (Kind, Measure),
+        labels: &'static [&'static str],
+        metric: M,
+    ) -> M {
+        self.describe(name, help, (kind, unit), labels);
+        let name = format!("{}_{name}", self.prefix);
+        match unit.unit() {
+            Some(unit) => self.registry.register_with_unit(name, help, unit, metric.clone()),
+            None => self.registry.register(name, help, metric.clone()),
         }
-        self.descriptions.push(description);
         metric
     }
-}
 
-fn in_seconds(name: &str, kind: Kind, help: &'static str) -> Description {
-    Description { name: full(name, "_seconds"), kind, unit: Some("seconds"), labels: &[], help }
-}
-
-fn full(name: &str, suffix: &str) -> String {
-    format!("{PREFIX}_{name}{suffix}")
+    /// The unit and what the kind asks for are added to the name, as the encoder does.
+    fn describe(
+        &mut self,
+        name: &str,
+        help: &'static str,
+        (kind, unit): (Kind, Measure),
+        labels: &'static [&'static str],
+    ) {
+        let unit = unit.as_str();
+        let measured = unit.map_or(String::new(), |unit| format!("_{unit}"));
+        let suffix = match kind {
+            Kind::Counter => "_total",
+            Kind::Info => "_info",
+            Kind::Gauge | Kind::Histogram => "",
+        };
+        let name = format!("{}_{name}{measured}{suffix}", self.prefix);
+        self.descriptions.push(Description { name, kind, unit, labels, help });
+    }
 }

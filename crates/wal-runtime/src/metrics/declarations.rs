@@ -2,15 +2,28 @@
 //!
 //! Rules: one quantity per family, base units, and sums over all labels that mean something. Renaming one breaks somebody's alert.
 
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::book::{Book, Counter, Counters, Description, Durations, Gauge, Seconds};
-use super::labels::{Attempt, Build, Refused, Scheduling, Service, ServiceBatch};
+use super::book::{Book, Counter, Counters, Description, Durations, DurationsOf, Gauge, Gauges, Measure, Seconds};
+use super::labels::{
+    Asked, Attempt, Build, Call, DeadLetter, Named, Partition, Place, Refused, Route, Scheduling, Service,
+    ServiceBatch, ServiceStage, Stage, Waited, Written,
+};
+use super::process::Process;
 
 /// Bounds for lateness, in seconds: fine where the promise is (milliseconds), coarse up to what a crash may cost (session and
 /// transaction timeout) and a downtime.
 const LATENESS: [f64; 18] =
     [0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0, 600.0];
+
+/// Bounds for work, in seconds: from a batch in memory to what a person notices and an outage costs.
+const WORK: [f64; 16] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 600.0];
+
+fn work() -> Histogram {
+    Histogram::new(WORK)
+}
 
 /// Families that appear together.
 pub(super) trait Group {
@@ -39,6 +52,12 @@ pub struct Batches {
     pub published: Counters<Service>,
     /// Goings back to the committed offsets.
     pub rewinds: Counters<Service>,
+    /// Counted when the broker says so.
+    pub fences: Counters<Service>,
+    /// Observed whether or not the batch is committed.
+    pub durations: DurationsOf<ServiceStage>,
+    /// Counted when committed.
+    pub dead_letters: Counters<DeadLetter>,
 }
 
 impl Group for Batches {
@@ -48,6 +67,123 @@ impl Group for Batches {
             records: book.counters("batch_records", "Records taken in by batches that were committed"),
             published: book.counters("batch_published_records", "Records published by batches that were committed"),
             rewinds: book.counters("rewinds", "Goings back to the committed offsets after something was given up"),
+            fences: book.counters(
+                "fences",
+                "Transactions refused because the broker knows a newer producer under the same transactional id",
+            ),
+            durations: book.durations_of(
+                "batch_duration",
+                "How long a batch took: handled (decided and stored), and published and committed",
+                work,
+            ),
+            dead_letters: book.counters(
+                "dlq_records",
+                "Dead letters, by namespace and error code; a code that is a consumer's own counts as other",
+            ),
+        }
+    }
+}
+
+/// What of each partition is not committed yet.
+#[derive(Debug)]
+pub struct Lags {
+    /// Set every few seconds, for what this process holds.
+    pub records: Gauges<Partition>,
+    /// Set with it.
+    pub seconds: Gauges<Partition, Seconds>,
+}
+
+impl Group for Lags {
+    fn declare(book: &mut Book<'_>) -> Lags {
+        Lags {
+            records: book.gauges(
+                "consumer_lag_records",
+                "Offsets between what the group has committed and the end of a partition that this process holds",
+            ),
+            seconds: book.seconds_of(
+                "consumer_lag",
+                "For how long at least the first of these has been there, as far as this process has seen",
+            ),
+        }
+    }
+}
+
+/// What becomes of requests.
+#[derive(Debug)]
+pub struct Requests {
+    /// Counted when committed.
+    pub entries: Counters<Written>,
+    /// Counted when committed.
+    pub bytes: Counters<Named>,
+    /// Counted when committed.
+    pub refused: Counters<Refused>,
+    /// Observed when done.
+    pub durations: DurationsOf<Stage>,
+    /// Observed when the delivery is committed; not of those that are wanted later.
+    pub end_to_end: DurationsOf<Place>,
+    /// Counted at each turn of the wait.
+    pub waits: Counters<Waited>,
+}
+
+impl Group for Requests {
+    fn declare(book: &mut Book<'_>) -> Requests {
+        Requests {
+            entries: book.counters(
+                "entries",
+                "Entries of accepted requests: stored and delivered, asked for again by a repeat, or told again",
+            ),
+            bytes: book.counters_in(Measure::Bytes, "entry", "Payloads of entries that were stored and delivered"),
+            refused: book.counters("requests_refused", "Requests that were refused and dead-lettered, by error code"),
+            durations: book.durations_of(
+                "append_duration",
+                "How long a batch of requests took: read and checked, stored, published and committed",
+                work,
+            ),
+            end_to_end: book.durations_of(
+                "end_to_end_duration",
+                "From a request on the ingress topic, by the broker's clock, to its committed delivery",
+                work,
+            ),
+            waits: book.counters(
+                "append_waits",
+                "Times that a batch of requests was held back and the brokers were asked again, by what was waited for",
+            ),
+        }
+    }
+}
+
+/// What the store is asked.
+#[derive(Debug)]
+pub struct Stores {
+    /// Observed at each answer, good or bad.
+    pub durations: DurationsOf<Call>,
+    /// Counted at each bad one.
+    pub errors: Counters<Call>,
+}
+
+impl Group for Stores {
+    fn declare(book: &mut Book<'_>) -> Stores {
+        Stores {
+            durations: book.durations_of("store_request_duration", "How long a call of the store took", work),
+            errors: book.counters("store_errors", "Calls of the store that failed; most are made again"),
+        }
+    }
+}
+
+/// What is asked over HTTP.
+#[derive(Debug)]
+pub struct Https {
+    /// Counted when answered.
+    pub requests: Counters<Asked>,
+    /// Observed when answered.
+    pub durations: DurationsOf<Route>,
+}
+
+impl Group for Https {
+    fn declare(book: &mut Book<'_>) -> Https {
+        Https {
+            requests: book.counters("http_requests", "Requests over HTTP, by route and status of the answer"),
+            durations: book.durations_of("http_request_duration", "How long an answer over HTTP took", work),
         }
     }
 }
@@ -161,10 +297,15 @@ pub fn descriptions() -> Vec<Description> {
     let mut registry = Registry::default();
     let mut book = Book::new(&mut registry);
     About::declare(&mut book);
+    Lags::declare(&mut book);
+    Requests::declare(&mut book);
+    Stores::declare(&mut book);
+    Https::declare(&mut book);
     Batches::declare(&mut book);
     Retries::declare(&mut book);
     Attempts::declare(&mut book);
     Answers::declare(&mut book);
     Statuses::declare(&mut book);
+    Process::declare(&mut book);
     book.into_descriptions()
 }

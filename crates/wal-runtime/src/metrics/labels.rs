@@ -69,6 +69,163 @@ impl ServiceBatch {
     }
 }
 
+/// A part of the way of a service's batches.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ServiceStage {
+    service: &'static str,
+    stage: &'static str,
+}
+
+/// What a batch goes through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BatchStage {
+    /// Decided, and stored where that is to be done.
+    Handle,
+    /// Published and committed.
+    Publish,
+}
+
+impl ServiceStage {
+    /// This part of the way of this service's batches.
+    pub fn new(service: &'static str, stage: BatchStage) -> ServiceStage {
+        let stage = match stage {
+            BatchStage::Handle => "handle",
+            BatchStage::Publish => "publish",
+        };
+        ServiceStage { service, stage }
+    }
+}
+
+/// A part of the way of a batch of requests.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Stage {
+    stage: &'static str,
+}
+
+/// What a batch of requests goes through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Append {
+    /// Read, and checked against what the brokers know.
+    Validate,
+    /// Stored and synced.
+    Store,
+    /// Published and committed, the wait for its turn included.
+    Produce,
+}
+
+impl From<Append> for Stage {
+    fn from(append: Append) -> Stage {
+        let stage = match append {
+            Append::Validate => "validate",
+            Append::Store => "store",
+            Append::Produce => "produce",
+        };
+        Stage { stage }
+    }
+}
+
+/// What a batch waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Waited {
+    what: &'static str,
+}
+
+/// Who keeps a batch of requests waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitedFor {
+    /// Brokers that do not tell of a topic.
+    Brokers,
+    /// The target of a stored entry, which is not there or may not be written.
+    Target,
+}
+
+impl From<WaitedFor> for Waited {
+    fn from(waited_for: WaitedFor) -> Waited {
+        match waited_for {
+            WaitedFor::Brokers => Waited { what: "brokers" },
+            WaitedFor::Target => Waited { what: "target" },
+        }
+    }
+}
+
+/// A namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Named {
+    pub(super) namespace: Arc<str>,
+}
+
+/// Entries of a namespace, by what came of the request for them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Written {
+    pub(super) service: &'static str,
+    pub(super) namespace: Arc<str>,
+    pub(super) result: &'static str,
+}
+
+/// What comes of a request for an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// Stored, and its first delivery is made or waits for its time.
+    Stored,
+    /// The caller's repeat of an earlier request.
+    Repeated,
+    /// The same record again, whose entry has been delivered before.
+    Again,
+}
+
+impl Write {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Write::Stored => "stored",
+            Write::Repeated => "repeated",
+            Write::Again => "again",
+        }
+    }
+}
+
+/// A dead letter: of which namespace, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DeadLetter {
+    pub(super) namespace: Arc<str>,
+    pub(super) error_code: &'static str,
+}
+
+/// A partition that a group reads. The topics are the log's own.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Partition {
+    /// The group.
+    pub group: Arc<str>,
+    /// The topic.
+    pub topic: Arc<str>,
+    /// Its number.
+    pub partition: i32,
+}
+
+/// A call of a store.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Call {
+    /// Which kind of store.
+    pub store: &'static str,
+    /// Which of its methods.
+    pub op: &'static str,
+}
+
+/// A route over HTTP, as it is declared.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Route {
+    /// Such as `/v1/entries/{log_id}`.
+    pub route: Arc<str>,
+}
+
+/// A route, and how it was answered.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Asked {
+    /// Such as `/v1/entries/{log_id}`.
+    pub route: Arc<str>,
+    /// Such as 404.
+    pub status: u16,
+}
+
 /// Why an attempt waits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Scheduling {
@@ -151,7 +308,7 @@ impl Attempt {
 }
 
 /// A namespace and a target, as labels.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Place {
     namespace: Arc<str>,
     target: Arc<str>,
@@ -161,6 +318,7 @@ pub struct Place {
 #[derive(Debug, Default)]
 pub struct Places {
     known: RwLock<HashSet<Place>>,
+    namespaces: RwLock<HashSet<Arc<str>>>,
 }
 
 impl Places {
@@ -168,6 +326,22 @@ impl Places {
     pub const LIMIT: usize = 200;
     /// What stands for all others, in both labels.
     pub const OTHER: &str = "other";
+
+    /// This namespace as a label: its own name as long as there are few, and the name of all others when there are many.
+    pub(super) fn namespace(&self, namespace: &str) -> Arc<str> {
+        let known = self.namespaces.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(name) = known.get(namespace) {
+            return Arc::clone(name);
+        }
+        drop(known);
+        let mut known = self.namespaces.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= Places::LIMIT && !known.contains(namespace) {
+            return Places::OTHER.into();
+        }
+        let name: Arc<str> = namespace.into();
+        known.insert(Arc::clone(&name));
+        name
+    }
 
     /// The labels of this pair.
     pub fn of(&self, namespace: &Namespace, target: &Topic) -> Place {
@@ -208,4 +382,15 @@ names! {
     Scheduling: ["what"];
     Refused: ["code"];
     Attempt: ["namespace", "target", "outcome"];
+    ServiceStage: ["service", "stage"];
+    Stage: ["stage"];
+    Waited: ["what"];
+    Named: ["namespace"];
+    Written: ["service", "namespace", "result"];
+    Place: ["namespace", "target"];
+    DeadLetter: ["namespace", "error_code"];
+    Partition: ["group", "topic", "partition"];
+    Call: ["store", "op"];
+    Route: ["route"];
+    Asked: ["route", "status"];
 }

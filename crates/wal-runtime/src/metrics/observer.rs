@@ -1,17 +1,24 @@
 //! An observer of a batch loop that counts.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::{BatchEnd, Counter, Metrics, Service, ServiceBatch};
-use crate::batch_loop::Observer;
+use wal_model::OutRecord;
 
-/// Counts batches and rewinds of one service, and passes everything on.
+use super::{BatchEnd, BatchStage, Counter, Durations, Metrics, Service, ServiceBatch, ServiceStage};
+use crate::batch_loop::{Observer, Standing};
+
+/// Counts batches, rewinds and fences of one service, and passes everything on.
 pub struct Counting {
     committed: Counter,
     given_up: Counter,
     records: Counter,
     published: Counter,
     rewinds: Counter,
+    fences: Counter,
+    handle: Durations,
+    publish: Durations,
+    metrics: Metrics,
     next: Arc<dyn Observer>,
 }
 
@@ -26,6 +33,10 @@ impl Counting {
             records: batches.records.of(&own),
             published: batches.published.of(&own),
             rewinds: batches.rewinds.of(&own),
+            fences: batches.fences.of(&own),
+            handle: batches.durations.of(&ServiceStage::new(service, BatchStage::Handle)),
+            publish: batches.durations.of(&ServiceStage::new(service, BatchStage::Publish)),
+            metrics: metrics.clone(),
             next,
         }
     }
@@ -51,5 +62,30 @@ impl Observer for Counting {
         self.given_up.inc();
         self.rewinds.inc();
         self.next.rewound(why);
+    }
+
+    fn fenced(&self) {
+        self.fences.inc();
+        self.next.fenced();
+    }
+
+    fn handled(&self, took: Duration) {
+        self.handle.observe(took);
+        self.next.handled(took);
+    }
+
+    fn published(&self, took: Duration) {
+        self.publish.observe(took);
+        self.next.published(took);
+    }
+
+    fn dead_letter(&self, letter: &OutRecord) {
+        self.metrics.dead_letter(letter).inc();
+        self.next.dead_letter(letter);
+    }
+
+    fn stands(&self, group: &str, standing: &[Standing]) {
+        self.metrics.stands(group, standing);
+        self.next.stands(group, standing);
     }
 }

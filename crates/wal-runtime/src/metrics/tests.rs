@@ -3,8 +3,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use wal_model::record::Header;
 use wal_model::status::Reason;
-use wal_model::{Code, Namespace, Topic};
+use wal_model::{Code, Namespace, OutRecord, Topic, wire};
 
 use super::*;
 use crate::batch_loop::Observer;
@@ -36,10 +37,86 @@ fn counted() -> Metrics {
     metrics
 }
 
-/// What is written, without the build, which differs from build to build.
+/// Something of the groups that [`counted`] leaves out.
+fn all_others(metrics: &Metrics) {
+    let partition = Partition { group: "wal.writer".into(), topic: "wal.ingress".into(), partition: 3 };
+    metrics.lags().records.of(&partition).set(7);
+    metrics.lags().seconds.of(&partition).set(1.5);
+    metrics.written(&namespace("orders"), Write::Stored).inc();
+    metrics.bytes(&namespace("orders")).inc_by(100);
+    metrics.end_to_end(&namespace("orders"), &topic("orders.created")).observe(Duration::from_millis(20));
+    let requests = metrics.requests();
+    requests.refused.of(&Code::InvalidRequest.into()).inc();
+    requests.durations.of(&Append::Store.into()).observe(Duration::from_millis(3));
+    requests.waits.of(&WaitedFor::Target.into()).inc();
+    let call = Call { store: "embedded", op: "insert" };
+    metrics.stores().durations.of(&call).observe(Duration::from_millis(3));
+    metrics.stores().errors.of(&call).inc();
+    metrics.https().durations.of(&Route { route: "/v1/entries".into() }).observe(Duration::from_millis(3));
+    metrics.https().requests.of(&Asked { route: "/v1/entries".into(), status: 404 }).inc();
+    let loops = Counting::new(metrics, "wal-writer", Arc::new(()));
+    loops.dead_letter(&letter(
+        Some("wal_orders_20241201T100000000Z_a18bf489-b783-5dd9-937d-bb0d7869d81b"),
+        "WAL_EXPIRED",
+    ));
+}
+
+/// A dead letter of an entry, or of a request that was refused, which says that it is of a namespace.
+fn letter(log_id: Option<&str>, code: &str) -> OutRecord {
+    let mut headers = vec![Header::new(wire::CE_WALERRORCODE, code.to_owned())];
+    headers.push(Header::new(wire::CE_WALNAMESPACE, "claimed"));
+    headers.extend(log_id.map(|log_id| Header::new(wire::CE_ID, log_id.to_owned())));
+    OutRecord { topic: topic("dlq.wal.ingress"), partition: None, key: None, value: None, headers }
+}
+
+#[test]
+fn dead_letters_are_told_apart_only_by_what_is_true_and_known() {
+    let metrics = Metrics::new();
+    let loops = Counting::new(&metrics, "wal-writer", Arc::new(()));
+    let log_id = "wal_orders_20241201T100000000Z_a18bf489-b783-5dd9-937d-bb0d7869d81b";
+    loops.dead_letter(&letter(Some(log_id), "WAL_EXPIRED"));
+    loops.dead_letter(&letter(Some(log_id), "CARD_DECLINED"));
+    loops.dead_letter(&letter(None, "WAL_INVALID_JSON"));
+    loops.dead_letter(&letter(Some("my own id"), "WAL_INVALID_JSON"));
+    let told = metrics.encode(Format::OpenMetrics);
+    for line in [
+        r#"wal_dlq_records_total{namespace="orders",error_code="WAL_EXPIRED"} 1"#,
+        r#"wal_dlq_records_total{namespace="orders",error_code="other"} 1"#,
+        r#"wal_dlq_records_total{namespace="none",error_code="WAL_INVALID_JSON"} 2"#,
+    ] {
+        assert!(told.contains(line), "{line} is not in {told}");
+    }
+}
+
+#[test]
+fn only_so_many_namespaces_are_told_apart() {
+    let metrics = Metrics::new();
+    for number in 0..Places::LIMIT + 50 {
+        metrics.written(&namespace(&format!("n{number}")), Write::Stored).inc();
+    }
+    metrics.written(&namespace("n0"), Write::Repeated).inc();
+    let told = metrics.encode(Format::OpenMetrics);
+    let series = told.lines().filter(|line| line.starts_with("wal_entries_total{"));
+    assert_eq!(series.count(), Places::LIMIT + 2);
+    assert!(told.contains(r#"namespace="other",result="stored"} 50"#), "{told}");
+    assert!(told.contains(r#"namespace="n0",result="repeated"} 1"#), "{told}");
+}
+
+#[test]
+fn a_process_tells_of_itself() {
+    let told = Metrics::new().encode(Format::OpenMetrics);
+    for name in ["cpu_seconds_total", "resident_memory_bytes", "open_fds", "threads", "start_time_seconds"] {
+        let line = told.lines().find(|line| line.starts_with(&format!("process_{name} ")));
+        let value: f64 =
+            line.unwrap_or_else(|| panic!("{name} is not in {told}")).rsplit(' ').next().unwrap().parse().unwrap();
+        assert!(value > 0.0 || name.starts_with("cpu"), "{name} {value}");
+    }
+}
+
+/// What is written, without the build and the process, which differ each time.
 fn written(metrics: &Metrics, format: Format) -> String {
     let text = metrics.encode(format);
-    text.split_inclusive('\n').filter(|line| !line.contains("wal_build")).collect()
+    text.split_inclusive('\n').filter(|line| !line.contains("wal_build") && !line.contains("process_")).collect()
 }
 
 #[test]
@@ -57,6 +134,12 @@ wal_batch_published_records_total{service="wal-writer"} 31
 # HELP wal_rewinds Goings back to the committed offsets after something was given up.
 # TYPE wal_rewinds counter
 wal_rewinds_total{service="wal-writer"} 1
+# HELP wal_fences Transactions refused because the broker knows a newer producer under the same transactional id.
+# TYPE wal_fences counter
+wal_fences_total{service="wal-writer"} 0
+# HELP wal_batch_duration_seconds How long a batch took: handled (decided and stored), and published and committed.
+# TYPE wal_batch_duration_seconds histogram
+# UNIT wal_batch_duration_seconds seconds
 # HELP wal_retry_scheduled Attempts that were given a due time, by what they are.
 # TYPE wal_retry_scheduled counter
 wal_retry_scheduled_total{what="retry"} 2
@@ -132,6 +215,9 @@ wal_status_purged_total 0
     // A family keeps its members in no order; which of the two batches' results comes first does not matter.
     let lines = |text: &str| text.lines().map(str::to_owned).collect::<BTreeSet<_>>();
     let told = written(&counted(), Format::OpenMetrics);
+    // Nothing was observed, and there are many bounds.
+    let told: String =
+        told.split_inclusive('\n').filter(|line| !line.starts_with("wal_batch_duration_seconds")).collect();
     assert_eq!(lines(&told), lines(expected));
     assert_eq!(told.len(), expected.len(), "{told}");
 }
@@ -162,7 +248,8 @@ fn a_process_tells_only_of_what_it_does() {
     let version = env!("CARGO_PKG_VERSION");
     assert!(build.starts_with(&format!("wal_build_info{{version=\"{version}\",revision=\"")), "{build}");
     assert!(build.ends_with("\"} 1"), "{build}");
-    assert_eq!(told.lines().count(), 4, "{told}");
+    let others = told.lines().filter(|line| !line.contains("wal_build") && !line.contains("process_"));
+    assert_eq!(others.collect::<Vec<_>>(), ["# EOF"]);
 }
 
 #[test]
@@ -193,6 +280,21 @@ fn counting_passes_everything_on() {
         fn rewound(&self, _why: &str) {
             self.0.fetch_add(1000, Ordering::Relaxed);
         }
+        fn fenced(&self) {
+            self.0.fetch_add(10_000, Ordering::Relaxed);
+        }
+        fn handled(&self, _took: Duration) {
+            self.0.fetch_add(100_000, Ordering::Relaxed);
+        }
+        fn published(&self, _took: Duration) {
+            self.0.fetch_add(1_000_000, Ordering::Relaxed);
+        }
+        fn dead_letter(&self, _letter: &OutRecord) {
+            self.0.fetch_add(10_000_000, Ordering::Relaxed);
+        }
+        fn stands(&self, _group: &str, _standing: &[Standing]) {
+            self.0.fetch_add(100_000_000, Ordering::Relaxed);
+        }
     }
     let heard = Arc::new(Heard::default());
     let counting = Counting::new(&Metrics::new(), "wal-writer", heard.clone());
@@ -200,7 +302,12 @@ fn counting_passes_everything_on() {
     counting.assigned();
     counting.committed(1, 2);
     counting.rewound("why");
-    assert_eq!(heard.0.load(Ordering::Relaxed), 1211);
+    counting.fenced();
+    counting.handled(Duration::ZERO);
+    counting.published(Duration::ZERO);
+    counting.dead_letter(&letter(None, "WAL_EXPIRED"));
+    counting.stands("wal.writer", &[]);
+    assert_eq!(heard.0.load(Ordering::Relaxed), 111_111_211);
 }
 
 #[test]
@@ -234,6 +341,7 @@ fn only_so_many_places_are_told_apart() {
 #[test]
 fn every_family_is_described_as_it_is_told() {
     let metrics = counted();
+    all_others(&metrics);
     let told = metrics.encode(Format::Prometheus);
     let types = told.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     let told_names: BTreeSet<&str> = types.map(|line| line.split(' ').next().unwrap()).collect();
@@ -243,7 +351,8 @@ fn every_family_is_described_as_it_is_told() {
     assert_eq!(described.len(), descriptions.len(), "one name, one family");
     for Description { name, kind, unit, labels, help } in &descriptions {
         assert!(!help.is_empty() && !help.ends_with('.'), "{name}: a full stop is added");
-        assert_eq!(unit.is_some(), name.ends_with("_seconds"), "{name}");
+        let named = ["_seconds", "_bytes"].iter().find(|unit| name.trim_end_matches("_total").ends_with(**unit));
+        assert_eq!(unit.map(|unit| format!("_{unit}")).as_deref(), named.copied(), "{name}");
         assert_eq!(*kind == Kind::Counter, name.ends_with("_total"), "{name}");
         let first = told.lines().find(|line| line.starts_with(name) && line.contains('{'));
         for label in *labels {

@@ -316,6 +316,6 @@ async fn what_is_given_up_and_done_again_counts_once_and_says_the_same() {
     let first = bench.fold.handle(&batch).await.unwrap();
     bench.fold.given_up();
     let second = bench.fold.handle(&batch).await.unwrap();
-    bench.fold.committed();
+    bench.fold.committed(&Batch::default());
     assert_eq!((first, bench.fold.counts.now().folded), (second, 1));
 }

@@ -220,7 +220,7 @@ async fn nothing_is_removed_without_its_tombstone() {
     let second = bench.tick_only().await;
     assert_eq!((statuses(&first).len(), first), (1, second));
     assert!(bench.stored(&one).await.is_some());
-    bench.fold.committed();
+    bench.fold.committed(&Batch::default());
     bench.tick().await;
     assert_eq!(bench.stored(&one).await, None);
 }
