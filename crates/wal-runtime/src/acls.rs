@@ -143,7 +143,7 @@ pub fn of(service: Service, settings: &Kafka, targets: &[Names]) -> Vec<Rule> {
 fn with_names(service: Service, settings: &Kafka, mut rules: Vec<Rule>) -> Vec<Rule> {
     let (groups, producers): (&[&str], &[&str]) = match service {
         Service::Writer => (&["writer"], &["writer"]),
-        Service::RetryScheduler => (&["retry-scheduler", "delays", "reader"], &["retry-scheduler", "delays"]),
+        Service::RetryScheduler => (&["retry-scheduler", "delays"], &["retry-scheduler", "delays"]),
         Service::Status => (&["status"], &["status"]),
         Service::Gateway => (&[], &["gateway"]),
     };

@@ -322,8 +322,8 @@ pub struct Places {
 }
 
 impl Places {
-    /// How many pairs are told apart: with seven outcomes each, some 1,400 series, which no scrape notices.
-    pub const LIMIT: usize = 200;
+    /// How many pairs are told apart: with a histogram each, some 2,000 series, which no scrape notices.
+    pub const LIMIT: usize = 100;
     /// What stands for all others, in both labels.
     pub const OTHER: &str = "other";
 
