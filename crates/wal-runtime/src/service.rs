@@ -16,7 +16,8 @@ use crate::metrics::{Counting, Metrics};
 use crate::reload::{Part, Reload, Sources};
 use crate::shutdown::Shutdown;
 use crate::topics::{self, Deviation, Leniency};
-use crate::{lag, logs, offsets};
+use crate::traces::{self, Road, Traces};
+use crate::{kafka, lag, logs, offsets};
 
 /// How old the poll thread's last sign of life may be: half of librdkafka's `max.poll.interval.ms`.
 const HEARTBEAT: Duration = Duration::from_secs(30);
@@ -41,6 +42,9 @@ pub enum Error {
     /// The probes cannot be answered.
     #[error("could not serve health probes")]
     Health(#[from] health::Error),
+    /// Traces cannot be told.
+    #[error("could not tell traces")]
+    Traces(#[from] traces::Error),
     /// Signals cannot be heard.
     #[error("could not listen for signals")]
     Signals(#[from] std::io::Error),
@@ -188,6 +192,7 @@ impl Process {
             TopicSettings::read(settings)?;
             StoreSettings::read(settings)?;
             config::Health::read(settings)?;
+            config::Traces::read(settings)?;
             Ok(Box::new(|| {}))
         }));
         reload.on_hangup()?;
@@ -226,6 +231,12 @@ impl Process {
         let assigned = self.condition(name, NO_PARTITIONS);
         let signs = Arc::new(Signs { heartbeat: self.health.heartbeat(name, HEARTBEAT), assigned: Arc::new(assigned) });
         Arc::new(Counting::new(&self.metrics, name, signs))
+    }
+
+    /// Where the steps of this service are told, if the configuration names a collector. Whoever takes it closes it.
+    pub fn traces(&self, service: &'static str, road: Road) -> Result<Traces, Error> {
+        let (settings, kafka) = (config::Traces::read(&self.settings)?, Kafka::read(&self.settings)?);
+        Ok(Traces::start(&settings, service, kafka::instance(&kafka), road, &self.metrics)?)
     }
 
     /// The loop is over: not ready any more.
