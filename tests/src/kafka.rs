@@ -25,6 +25,17 @@ const STOP_LIMIT: Duration = Duration::from_secs(30);
 /// How much of a node's log a panic shows.
 const LOG_TAIL: usize = 30;
 
+/// Runs a node whose data lie on a file system of its own, of so much; when the node has ended, they are put where the next start finds
+/// them. A mount of one's own needs no rights where user namespaces are allowed.
+const ON_SMALL_DISK: &str = r#"
+data=$1 size=$2; shift 2
+mkdir "$data.small" && mount -t tmpfs -o "size=$size" none "$data.small" && cp -a "$data/." "$data.small/" || exit 99
+mount --bind "$data.small" "$data" || exit 99
+setpriv --pdeathsig KILL -- "$@"; code=$?
+umount "$data" && cp -a "$data.small/." "$data/" || exit 99
+exit $code
+"#;
+
 /// One Kafka node with its data. Dropping it kills the node and removes the data, except in a failing scenario.
 pub struct Kafka {
     id: u32,
@@ -60,6 +71,23 @@ impl Kafka {
     #[track_caller]
     pub fn start_to_be_measured() -> Kafka {
         Kafka::start_on(Jvm::RunsFast, &[])
+    }
+
+    /// As [`Kafka::start`], on a disk of so many bytes, until the node ends; [`Kafka::restart`] finds room.
+    #[track_caller]
+    pub fn start_on_small_disk(bytes: u64) -> Kafka {
+        let mut node = Kafka::start();
+        node.stop();
+        let mut args: Vec<String> =
+            ["--user", "--map-root-user", "--mount", "sh", "-c", ON_SMALL_DISK, "sh"].map(str::to_owned).into();
+        args.push(settings::data(&node.folder).display().to_string());
+        args.push(bytes.to_string());
+        args.push("java".to_owned());
+        args.extend(node_args(&node.folder, node.jvm));
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        node.process = Process::run("kafka-on-small-disk", Path::new("unshare"), &args, &[]);
+        node.wait_until_serving(1);
+        node
     }
 
     #[track_caller]
@@ -120,6 +148,11 @@ impl Kafka {
         self.process.kill();
         self.process = spawn(self.id, &self.folder, self.jvm);
         self.wait_until_serving(1);
+    }
+
+    /// Whether it has not ended by itself or been killed.
+    pub fn is_running(&self) -> bool {
+        self.process.is_running()
     }
 
     /// SIGSTOP: connections stay open and nothing answers.
@@ -195,17 +228,28 @@ fn format(id: u32, folder: &Path) {
 
 #[track_caller]
 fn spawn(id: u32, folder: &Path, jvm: Jvm) -> Process {
-    let settings = settings::path(folder);
-    java(&format!("kafka-{id}"), folder, jvm, "kafka.Kafka", &[&settings.to_string_lossy()])
+    let args = node_args(folder, jvm);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    Process::run(&format!("kafka-{id}"), Path::new("java"), &args, &[])
+}
+
+/// What java is told to be a node.
+fn node_args(folder: &Path, jvm: Jvm) -> Vec<String> {
+    java_args(folder, jvm, "kafka.Kafka", &[&settings::path(folder).to_string_lossy()])
 }
 
 #[track_caller]
 fn java(name: &str, folder: &Path, jvm: Jvm, main_class: &str, args: &[&str]) -> Process {
-    let mut all_args = Distribution::fetched().java_args(jvm, &log_path(folder));
-    all_args.push(main_class.into());
-    all_args.extend(args.iter().map(|&arg| arg.into()));
-    let all_args: Vec<&str> = all_args.iter().map(String::as_str).collect();
-    Process::run(name, Path::new("java"), &all_args, &[])
+    let args = java_args(folder, jvm, main_class, args);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    Process::run(name, Path::new("java"), &args, &[])
+}
+
+fn java_args(folder: &Path, jvm: Jvm, main_class: &str, args: &[&str]) -> Vec<String> {
+    let mut all = Distribution::fetched().java_args(jvm, &log_path(folder));
+    all.push(main_class.into());
+    all.extend(args.iter().map(|&arg| arg.into()));
+    all
 }
 
 fn log_path(folder: &Path) -> PathBuf {

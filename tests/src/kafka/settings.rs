@@ -73,6 +73,11 @@ pub(super) fn voters(nodes: &[(u32, &Ports)]) -> String {
     voters.join(",")
 }
 
+/// Where a node keeps its records.
+pub fn data(folder: &Path) -> PathBuf {
+    folder.join("data")
+}
+
 /// The settings file of a node's folder.
 pub(super) fn path(folder: &Path) -> PathBuf {
     folder.join("server.properties")
@@ -89,7 +94,7 @@ pub(super) fn write(folder: &Path, id: u32, ports: &Ports, voters: &str, own: &[
              CONTROLLER://127.0.0.1:{controller}"
         ),
         format!("advertised.listeners=CLIENTS://127.0.0.1:{clients},PROXIED://127.0.0.1:{proxy}"),
-        format!("log.dirs={}", folder.join("data").display()),
+        format!("log.dirs={}", data(folder).display()),
     ];
     let replication = if voters.contains(',') { REPLICATED } else { ALONE };
     let rest = SETTINGS.iter().chain(replication).chain(own);
