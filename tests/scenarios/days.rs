@@ -2,6 +2,7 @@
 //! partition, a name that leads nowhere, a folder without room, a thousand targets. Nothing is lost or doubled, and who looks into the log
 //! finds why.
 
+mod clock;
 mod crowd;
 mod disk;
 mod full;

@@ -49,6 +49,14 @@ pub fn promtool_check(service: &str, page: &str) {
     assert!(output.status.success() && said.is_empty(), "promtool finds fault with {service}:\n{said}\n{page}");
 }
 
+/// Compiles a C source file to a library for `LD_PRELOAD`. Panics with what the compiler says.
+#[track_caller]
+pub fn shared_library(source: &Path, library: &Path) {
+    let mut command = Command::new("cc");
+    command.args(["-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror", "-o"]).arg(library).arg(source).arg("-ldl");
+    run(&mut command).unwrap_or_else(|error| panic!("{error:#}"));
+}
+
 /// Whether `program` is there and works; else the error says what to install.
 pub(crate) fn require(program: &str, version_arg: &str, what_to_install: &str) -> Result<()> {
     let is_present = Command::new(program).arg(version_arg).output().is_ok_and(|output| output.status.success());

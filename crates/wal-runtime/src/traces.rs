@@ -53,6 +53,12 @@ pub(crate) struct Hops {
     handled: SystemTime,
 }
 
+/// The clock of spans: finer than a `Timestamp`, and nothing is decided by it.
+#[expect(clippy::disallowed_methods, reason = "spans tell microseconds")]
+pub(crate) fn now() -> SystemTime {
+    SystemTime::now()
+}
+
 impl fmt::Debug for Traces {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.0.is_some() { "Traces(on)" } else { "Traces(off)" })
@@ -95,13 +101,13 @@ impl Traces {
     pub(crate) fn hop(&self, taken: SystemTime, outputs: &mut [OutRecord]) -> Option<Hops> {
         let inner = self.0.as_ref()?;
         let sent = hop::hop(outputs, inner.road, inner.sample_ratio);
-        Some(Hops { sent, taken, handled: SystemTime::now() })
+        Some(Hops { sent, taken, handled: now() })
     }
 
     /// Tells of a batch that is committed.
     pub(crate) fn committed(&self, group: &str, batch: &Batch, outputs: &[OutRecord], hops: Option<&Hops>) {
         let (Some(inner), Some(hops)) = (&self.0, hops) else { return };
-        let times = Times { taken: hops.taken, handled: hops.handled, committed: SystemTime::now() };
+        let times = Times { taken: hops.taken, handled: hops.handled, committed: now() };
         let told = Told { group, records: &batch.records, outputs, sent: &hops.sent, times };
         for span in spans::of_batch(&told) {
             inner.made.inc();

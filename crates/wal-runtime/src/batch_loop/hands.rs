@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -17,7 +17,7 @@ use wal_model::record::last;
 use wal_model::{OutRecord, wire};
 
 use super::{Batch, CannotGoOn, Handler, Observer, RETRIES};
-use crate::traces::{Hops, Traces};
+use crate::traces::{self, Hops, Traces};
 
 /// A batch on its way.
 pub(super) struct Work {
@@ -145,7 +145,7 @@ impl<H: Handler> Handling<H> {
     }
 
     async fn outputs(&self, work: &Work) -> Result<Outputs, CannotGoOn> {
-        let (begun, taken) = (Instant::now(), SystemTime::now());
+        let (begun, taken) = (Instant::now(), traces::now());
         let mut records = match work.kind {
             Kind::Records => self.handler.handle(&work.batch).await?,
             Kind::Tick => self.handler.tick(&work.batch).await?,
