@@ -47,9 +47,13 @@ pub fn group(kafka: &Kafka, service: &str) -> String {
 /// The transactional id of an instance of a service: the same for as long as the process lives, also where the settings name no
 /// instance, so that a producer made anew fences the one before.
 pub fn transactional_id(kafka: &Kafka, service: &str) -> String {
+    format!("{}{service}-{}", kafka.topics.prefix(), instance(kafka))
+}
+
+/// What tells this process from its siblings: the name that the settings give it, or one that was made up for as long as it lives.
+pub fn instance(kafka: &Kafka) -> &str {
     static MADE_UP: LazyLock<String> = LazyLock::new(|| uuid::Uuid::new_v4().to_string());
-    let instance = kafka.instance.as_deref().unwrap_or(&MADE_UP);
-    format!("{}{service}-{instance}", kafka.topics.prefix())
+    kafka.instance.as_deref().unwrap_or(&MADE_UP)
 }
 
 /// What every client has.
