@@ -1,7 +1,7 @@
 //! What the writer costs beside its floors, in one run: a bare mirror (the same loop, no store) and a bare store insert.
 //!
-//! `cargo bench -p wal-tests --bench writer [-- WORKLOAD.. [ENTRIES [ROUNDS]]]`, workloads `rates`, `receipts`, `sizes` and `scale`; all
-//! without arguments. What is measured is a process of its own each time. The broker, the load and the observers share the machine with
+//! `cargo bench -p wal-tests --bench writer [-- WORKLOAD.. [ENTRIES [ROUNDS]]]`, workloads `rates`, `receipts`, `sizes`, `scale` and
+//! `traces`; all without arguments. What is measured is a process of its own each time. The broker, the load and the observers share the machine with
 //! it, so only the ratios mean something elsewhere.
 //!
 //! ```text
@@ -10,6 +10,7 @@
 //!             and one at a time                                            entries ─▶ embedded store
 //!   sizes     bytes of an entry on Kafka and in the store; memory by partitions
 //!   scale     1, 2 and 4 writers on 12 partitions and one database (the fake of ArangoDB with a fixed service time)
+//!   traces    as rates, with a collector of traces that is told of none, one in a hundred, and all
 //! ```
 
 #[path = "arrivals/lateness.rs"]
@@ -28,12 +29,14 @@ mod scale;
 mod sizes;
 #[path = "writer/stage.rs"]
 mod stage;
+#[path = "writer/traced.rs"]
+mod traced;
 
 use anyhow::{Result, bail};
 use wal_tests::Kafka;
 
 /// What is run where nothing is said.
-const ALL: [&str; 4] = ["rates", "receipts", "sizes", "scale"];
+const ALL: [&str; 5] = ["rates", "receipts", "sizes", "scale", "traces"];
 
 fn main() -> Result<()> {
     if let Some(part) = part::wanted() {
@@ -54,7 +57,8 @@ fn main() -> Result<()> {
             "receipts" => receipts::compare(&broker, entries, rounds)?,
             "sizes" => sizes::tell(&broker, entries)?,
             "scale" => scale::tell(&broker, entries, rounds)?,
-            other => bail!("no workload is called {other}; there are rates, receipts, sizes and scale"),
+            "traces" => traced::tell(&broker, entries, rounds)?,
+            other => bail!("no workload is called {other}; there are rates, receipts, sizes, scale and traces"),
         }
     }
     Ok(())

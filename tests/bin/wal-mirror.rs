@@ -18,6 +18,7 @@ use wal_model::{OutRecord, Topic};
 use wal_runtime::batch_loop::{self, Batch, CannotGoOn, Handler, Limits, Observer, Options, Reads};
 use wal_runtime::config::{Kafka, Settings};
 use wal_runtime::shutdown::Shutdown;
+use wal_runtime::traces::Traces;
 
 /// Larger than any producer sends: its transaction is aborted.
 const TOO_LARGE: usize = 64 << 20;
@@ -84,6 +85,7 @@ async fn main() -> anyhow::Result<()> {
         group: group.clone(),
         reads: Reads::Lanes(vec![(Topic::parse(from)?, 100)]),
         tick: None,
+        traces: Traces::off(),
         limits: Limits { records, bytes: 8 << 20, wait: Duration::from_millis(5) },
         offset_metadata: String::new(),
         start_timeout: kafka.start_timeout,

@@ -23,4 +23,5 @@ mod status;
 mod stored;
 mod support;
 mod topics;
+mod traced;
 mod transactions;

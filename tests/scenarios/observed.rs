@@ -1,8 +1,5 @@
 //! What services tell of themselves, looked at by the tool that Prometheus has for it.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
-
 use wal_arango_fake::{Action, Fault};
 use wal_model::Topic;
 use wal_model::answer::{Completed, Failed, Wish};
@@ -10,6 +7,7 @@ use wal_model::status::Failure;
 use wal_tests::{Kafka, Message, Record, free_port, tools, wait_until};
 
 use crate::support::database::Database;
+use crate::support::http::{get, metrics, sum};
 use crate::support::log::wait_for_partitions;
 use crate::support::records::{as_read, message};
 use crate::support::retrying::wait_until_at_work;
@@ -52,16 +50,16 @@ fn what_services_count_is_told_as_prometheus_wants_it() {
     database.server.fail(inserts.times(u32::MAX));
     log.send(&requests(&log, &target, REQUESTS));
     let behind = |address: &str| {
-        let page = page(address);
+        let page = metrics(address);
         sum(&page, "wal_consumer_lag_records{") > 0.0 && sum(&page, "wal_consumer_lag_seconds{") > 0.0
     };
     wait_until("the lag is told, and grows old", LATER, || behind(&of_writer));
     let second = log.start_ready(&[("kafka.instance", "1"), ("health.listen", &of_second)]);
-    wait_until("a rewind is counted", LATER, || sum(&page(&of_writer), "wal_rewinds_total{") > 0.0);
+    wait_until("a rewind is counted", LATER, || sum(&metrics(&of_writer), "wal_rewinds_total{") > 0.0);
     database.server.heal();
     log.receipts(&writer, 2 * REQUESTS + 1, LATER);
     let writers = [&*of_writer, &of_second];
-    let over_both = |series: &str| -> f64 { writers.iter().map(|address| sum(&page(address), series)).sum() };
+    let over_both = |series: &str| -> f64 { writers.iter().map(|address| sum(&metrics(address), series)).sum() };
     let stored = format!("wal_entries_total{{service=\"wal-writer\",namespace=\"{NAMESPACE}\",result=\"stored\"}}");
     let (requests, entries) = (2.0 * float(REQUESTS), float(REQUESTS));
     // The last receipt can be read a moment before its batch is counted, and the brokers are asked for ends every few seconds.
@@ -75,11 +73,11 @@ fn what_services_count_is_told_as_prometheus_wants_it() {
     assert_eq!(over_both("wal_fences_total{"), 0.0, "members came, none under another's name");
     assert!(over_both("wal_store_errors_total{store=\"arangodb\",op=\"insert\"}") > 0.0);
 
-    let of_retries = page(&of_scheduler);
+    let of_retries = metrics(&of_scheduler);
     assert_eq!(sum(&of_retries, "wal_retry_scheduled_total{what=\"retry\"}"), float(declined));
-    let folded = page(&of_status);
+    let folded = metrics(&of_status);
     assert!(sum(&folded, "wal_status_folded_total ") >= entries, "{folded}");
-    let asked = page(&of_gateway);
+    let asked = metrics(&of_gateway);
     for (route, status) in [("/v1/entries/{log_id}", 200), ("/v1/entries/{log_id}", 400), ("none", 404)] {
         let series = format!("wal_http_requests_total{{route=\"{route}\",status=\"{status}\"}}");
         assert_eq!(sum(&asked, &series), 1.0, "{series} in {asked}");
@@ -92,7 +90,7 @@ fn what_services_count_is_told_as_prometheus_wants_it() {
         ("wal-status", &of_status),
         ("wal-gateway", &of_gateway),
     ] {
-        let page = page(address);
+        let page = metrics(address);
         assert!(sum(&page, "process_open_fds ") > 0.0, "{name}: {page}");
         tools::promtool_check(name, &page);
     }
@@ -136,31 +134,6 @@ fn answer(log: &Log, deliveries: &[Record], is_declined: impl Fn(u64) -> bool) -
 
 fn attempt(delivery: &Record) -> String {
     delivery.header("ce_walattempt").expect("every delivery says which attempt it is")
-}
-
-/// The metrics of a service in Prometheus' text format.
-#[track_caller]
-fn page(address: &str) -> String {
-    let answer = get(address, "/metrics");
-    let (head, page) = answer.split_once("\r\n\r\n").expect("a head and a body");
-    assert!(head.contains("text/plain; version=0.0.4"), "{head}");
-    page.to_owned()
-}
-
-#[track_caller]
-fn get(address: &str, path: &str) -> String {
-    let mut stream = TcpStream::connect(address).expect("the service listens");
-    let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nAccept: text/plain\r\n\r\n");
-    stream.write_all(request.as_bytes()).expect("it takes a request");
-    let mut response = String::new();
-    stream.read_to_string(&mut response).expect("it answers with text");
-    response
-}
-
-/// The sum of the series that begin so.
-fn sum(page: &str, series: &str) -> f64 {
-    let values = page.lines().filter(|line| line.starts_with(series)).filter_map(|line| line.rsplit(' ').next());
-    values.map(|value| value.parse::<f64>().expect("a number")).sum()
 }
 
 fn float(count: usize) -> f64 {

@@ -6,8 +6,10 @@
 //!   Outcome ◀── receipts, deliveries, documents, audit, acks, dead letters, as any other program sees them
 //! ```
 
+pub mod collector;
 pub mod database;
 pub mod gate;
+pub mod http;
 pub mod load;
 pub mod log;
 pub mod outcome;

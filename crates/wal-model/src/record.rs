@@ -110,12 +110,15 @@ pub struct OutRecord {
 
 /// What a record batch of one record adds to the record's own bytes, with varints at their longest.
 const BATCH_OVERHEAD: usize = 61 + 7 * 5 + 16;
+/// What the headers of a trace may still add on the way out: `traceparent` and `ce_traceparent`, 55 bytes of value each.
+const TRACE_HEADERS: usize = 2 + 11 + 55 + 2 + 14 + 55;
 
 impl OutRecord {
-    /// An upper bound of what the record takes as a batch of its own, as `max.message.bytes` counts it, uncompressed.
+    /// An upper bound of what the record takes as a batch of its own, as `max.message.bytes` counts it, uncompressed, with the headers of
+    /// a trace that it may be given.
     pub fn size_as_batch(&self) -> usize {
         let headers: usize = self.headers.iter().map(Header::size_in_batch).sum();
-        BATCH_OVERHEAD + headers + size(self.key.as_ref(), self.value.as_ref(), &[])
+        BATCH_OVERHEAD + TRACE_HEADERS + headers + size(self.key.as_ref(), self.value.as_ref(), &[])
     }
 }
 

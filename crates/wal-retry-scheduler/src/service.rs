@@ -20,6 +20,7 @@ use wal_runtime::reload::Part;
 use wal_runtime::service::{self, Process};
 use wal_runtime::shutdown::Shutdown;
 use wal_runtime::topics::Leniency;
+use wal_runtime::traces::{Road, Traces};
 
 use crate::cancels::Cancels;
 use crate::clearing::Clearing;
@@ -52,6 +53,7 @@ pub struct Service {
     metrics: Metrics,
     when_caught_up: Arc<dyn Fn() + Send + Sync>,
     leniency: Leniency,
+    traces: Traces,
 }
 
 impl Service {
@@ -65,6 +67,7 @@ impl Service {
             metrics: Metrics::new(),
             when_caught_up: Arc::new(|| {}),
             leniency: Leniency::None,
+            traces: Traces::off(),
         })
     }
 
@@ -87,6 +90,13 @@ impl Service {
     #[must_use]
     pub fn lenient(mut self) -> Service {
         self.leniency = Leniency::EmbeddedBroker;
+        self
+    }
+
+    /// Has it tell which steps entries take.
+    #[must_use]
+    pub fn tracing(mut self, traces: Traces) -> Service {
+        self.traces = traces;
         self
     }
 
@@ -221,6 +231,7 @@ impl Service {
             start_timeout: self.kafka.start_timeout,
             stop_timeout,
             tick: Some(TICK),
+            traces: self.traces.clone(),
         }
     }
 }
@@ -258,7 +269,8 @@ async fn and_stop<T>(run: impl Future<Output = T>, stop: &Shutdown) -> T {
 pub async fn main(file: Option<&Path>) -> Result<(), Error> {
     let process = Process::start("wal-retry-scheduler", file).await?;
     let cancels = process.condition("cancels", "the cancels have not been read to their end yet");
-    let service = Service::new(&process.settings)?.counting(process.metrics.clone());
+    let traces = process.traces("wal-retry-scheduler", Road::Anew)?;
+    let service = Service::new(&process.settings)?.counting(process.metrics.clone()).tracing(traces.clone());
     process.reloads(service.reloads());
     let service = service.when_caught_up(move || cancels.met());
     let observers = Observers {
@@ -267,5 +279,6 @@ pub async fn main(file: Option<&Path>) -> Result<(), Error> {
     };
     let result = service.run(observers, process.shutdown.triggered()).await;
     process.stopping();
+    traces.close().await;
     result
 }

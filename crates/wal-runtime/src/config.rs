@@ -24,7 +24,7 @@ use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _};
 pub use error::{Error, Problem};
 pub use kafka::{Kafka, Options, TopicSettings};
 pub use keys::{Held, Key, Kind, Layer};
-pub use sections::{Format, Health, Log, Policy, Seal};
+pub use sections::{Format, Health, Log, Policy, Seal, Traces};
 pub use store::{ArangoDb, Login, StoreSettings};
 
 use layer::Layers;

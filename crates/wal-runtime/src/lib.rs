@@ -5,7 +5,7 @@
 //! ```text
 //!   config ─▶ topics, offsets (start-up checks) ─▶ batch_loop ─▶ handler of the service
 //!                        directory (what exists) ◀──────┘
-//!   logs, health, metrics, overview, reload, shutdown beside them (service)
+//!   logs, health, metrics, overview, traces, reload, shutdown beside them (service)
 //! ```
 
 pub mod acls;
@@ -28,6 +28,7 @@ pub mod secret;
 pub mod service;
 pub mod shutdown;
 pub mod topics;
+pub mod traces;
 pub mod transactions;
 
 pub use wal_kafka::failpoint;

@@ -28,11 +28,13 @@ use wal_model::record::last_str;
 use wal_model::{Code, LogId, Namespace, OutRecord, Topic, wire};
 
 pub use book::{Counter, Counters, Description, Durations, DurationsOf, Gauge, Gauges, Kind, Labels, Seconds};
-pub use declarations::{Answers, Attempts, Batches, Https, Lags, Requests, Retries, Statuses, Stores, descriptions};
+pub use declarations::{
+    Answers, Attempts, Batches, Https, Lags, Requests, Retries, Spans, Statuses, Stores, descriptions,
+};
 pub use labels::{
-    Append, Asked, Attempt, BatchEnd, BatchStage, Build, Call, DeadLetter, Ended, Named, Partition, Place, Places,
-    Refused, Route, Scheduled, Scheduling, Service, ServiceBatch, ServiceStage, Stage, Waited, WaitedFor, Write,
-    Written,
+    Append, Asked, Attempt, BatchEnd, BatchStage, Build, Call, DeadLetter, Ended, Export, Named, Partition, Place,
+    Places, Refused, Route, Scheduled, Scheduling, Service, ServiceBatch, ServiceStage, SpansExported, Stage, Waited,
+    WaitedFor, Write, Written,
 };
 pub use observer::Counting;
 pub use reference::reference;
@@ -68,6 +70,7 @@ struct Inner {
     attempts: OnceLock<Attempts>,
     answers: OnceLock<Answers>,
     statuses: OnceLock<Statuses>,
+    spans: OnceLock<Spans>,
 }
 
 /// A batch loop of this process.
@@ -104,6 +107,7 @@ impl Metrics {
                 attempts: OnceLock::new(),
                 answers: OnceLock::new(),
                 statuses: OnceLock::new(),
+                spans: OnceLock::new(),
                 loops: Mutex::default(),
                 lags: OnceLock::new(),
                 requests: OnceLock::new(),
@@ -140,6 +144,11 @@ impl Metrics {
     /// What batch loops count. [`Counting`] does it for any of them.
     pub fn batches(&self) -> &Batches {
         self.group(&self.inner.batches)
+    }
+
+    /// What is told to a collector of traces.
+    pub fn spans(&self) -> &Spans {
+        self.group(&self.inner.spans)
     }
 
     /// What becomes of attempts that wait.

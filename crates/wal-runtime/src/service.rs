@@ -17,6 +17,7 @@ use crate::overview::{Teller, Unanswered};
 use crate::reload::{Part, Reload, Sources};
 use crate::shutdown::Shutdown;
 use crate::topics::{self, Deviation, Leniency};
+use crate::traces::{self, Road, Traces};
 use crate::{kafka, lag, logs, offsets};
 
 /// How old the poll thread's last sign of life may be: half of librdkafka's `max.poll.interval.ms`.
@@ -42,6 +43,9 @@ pub enum Error {
     /// The probes cannot be answered.
     #[error("could not serve health probes")]
     Health(#[from] health::Error),
+    /// Traces cannot be told.
+    #[error("could not tell traces")]
+    Traces(#[from] traces::Error),
     /// Signals cannot be heard.
     #[error("could not listen for signals")]
     Signals(#[from] std::io::Error),
@@ -190,6 +194,7 @@ impl Process {
             TopicSettings::read(settings)?;
             StoreSettings::read(settings)?;
             config::Health::read(settings)?;
+            config::Traces::read(settings)?;
             Ok(Box::new(|| {}))
         }));
         reload.on_hangup()?;
@@ -236,6 +241,12 @@ impl Process {
     /// The same for one more loop: the service is ready only when this one has partitions, too.
     pub fn observer_of(&self, name: &'static str) -> Arc<dyn Observer> {
         observer_of(&self.health, &self.metrics, name, || {})
+    }
+
+    /// Where the steps of this service are told, if the configuration names a collector. Whoever takes it closes it.
+    pub fn traces(&self, service: &'static str, road: Road) -> Result<Traces, Error> {
+        let (settings, kafka) = (config::Traces::read(&self.settings)?, Kafka::read(&self.settings)?);
+        Ok(Traces::start(&settings, service, kafka::instance(&kafka), road, &self.metrics)?)
     }
 
     /// The loop is over: not ready any more.

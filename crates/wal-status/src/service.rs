@@ -18,6 +18,7 @@ use wal_runtime::metrics::Metrics;
 use wal_runtime::reload::Part;
 use wal_runtime::service::{self, Process};
 use wal_runtime::topics::Leniency;
+use wal_runtime::traces::{Road, Traces};
 use wal_store::{EntryStore, Patient};
 
 use crate::brokers::{self, Brokers, DeadLetters, Freshness, Shape};
@@ -36,6 +37,7 @@ pub struct Service {
     keyring: Keyring,
     store: Patient,
     leniency: Leniency,
+    traces: Traces,
     counts: Arc<Counts>,
 }
 
@@ -49,6 +51,7 @@ impl Service {
             keyring: Seal::read(settings)?.keyring,
             store: Patient::new(store),
             leniency: Leniency::None,
+            traces: Traces::off(),
             counts: Arc::default(),
         })
     }
@@ -66,6 +69,13 @@ impl Service {
     #[must_use]
     pub fn lenient(mut self) -> Service {
         self.leniency = Leniency::EmbeddedBroker;
+        self
+    }
+
+    /// Has it tell which steps entries take.
+    #[must_use]
+    pub fn tracing(mut self, traces: Traces) -> Service {
+        self.traces = traces;
         self
     }
 
@@ -114,6 +124,7 @@ impl Service {
             start_timeout: self.kafka.start_timeout,
             stop_timeout: self.config.stop_timeout,
             tick: Some(self.config.sweep_interval),
+            traces: self.traces,
         };
         let directory = Directory::new(&self.kafka).map_err(batch_loop::Error::Client)?;
         let brokers = OfCluster {
@@ -190,9 +201,12 @@ impl Brokers for OfCluster {
 pub async fn main(file: Option<&Path>) -> Result<(), Error> {
     let process = Process::start("wal-status", file).await?;
     let Some((store, watch)) = wal_open::of_process(&process).await? else { return Ok(()) };
-    let service = Service::new(&process.settings, store)?.counting(process.metrics.clone()).watch_store(watch);
+    let traces = process.traces("wal-status", Road::Anew)?;
+    let service = Service::new(&process.settings, store)?.counting(process.metrics.clone()).tracing(traces.clone());
+    let service = service.watch_store(watch);
     process.reloads(service.reloads());
     let result = service.run(process.observer("wal-status"), process.shutdown.triggered()).await;
     process.stopping();
+    traces.close().await;
     result
 }

@@ -16,6 +16,7 @@ use wal_runtime::metrics::Metrics;
 use wal_runtime::reload::Part;
 use wal_runtime::service::{self, Process};
 use wal_runtime::topics::Leniency;
+use wal_runtime::traces::{Road, Traces};
 use wal_store::{EntryStore, Patient};
 
 use crate::config::Config;
@@ -33,6 +34,7 @@ pub struct Service {
     keyring: Keyring,
     store: Patient,
     leniency: Leniency,
+    traces: Traces,
     metrics: Metrics,
 }
 
@@ -47,6 +49,7 @@ impl Service {
             keyring: Seal::read(settings)?.keyring,
             store: Patient::new(store),
             leniency: Leniency::None,
+            traces: Traces::off(),
             metrics: Metrics::new(),
         })
     }
@@ -74,6 +77,13 @@ impl Service {
     #[must_use]
     pub fn lenient(mut self) -> Service {
         self.leniency = Leniency::EmbeddedBroker;
+        self
+    }
+
+    /// Has it tell which steps entries take.
+    #[must_use]
+    pub fn tracing(mut self, traces: Traces) -> Service {
+        self.traces = traces;
         self
     }
 
@@ -115,6 +125,7 @@ impl Service {
             start_timeout: self.kafka.start_timeout,
             stop_timeout: config.stop_timeout,
             tick: None,
+            traces: self.traces,
         };
         let directory = Directory::new(&self.kafka).map_err(batch_loop::Error::Client)?;
         let writer = Writer {
@@ -144,9 +155,12 @@ impl Service {
 pub async fn main(file: Option<&Path>) -> Result<(), Error> {
     let process = Process::start("wal-writer", file).await?;
     let Some((store, watch)) = wal_open::of_process(&process).await? else { return Ok(()) };
-    let service = Service::new(&process.settings, store)?.counting(process.metrics.clone()).watch_store(watch);
+    let traces = process.traces("wal-writer", Road::Onward)?;
+    let service = Service::new(&process.settings, store)?.counting(process.metrics.clone()).tracing(traces.clone());
+    let service = service.watch_store(watch);
     process.reloads(service.reloads());
     let result = service.run(process.observer("wal-writer"), process.shutdown.triggered()).await;
     process.stopping();
+    traces.close().await;
     result
 }

@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result};
 use wal_model::Topic;
 use wal_runtime::batch_loop::{self, Limits, Observer, Options, Reads};
 use wal_runtime::kafka;
+use wal_runtime::traces::Traces;
 use wal_tests::{Kafka, clients, unique};
 
 use crate::lateness::{Arrival, Arrivals, Due, Lateness, now};
@@ -142,6 +143,7 @@ pub fn mirroring(stage: &Stage, from: Topic, to: &str, wait: Duration, observer:
         group,
         reads: Reads::Lanes(vec![(from, 100)]),
         tick: None,
+        traces: Traces::off(),
         limits: Limits { records: BATCH, bytes: 8 << 20, wait },
         offset_metadata: String::new(),
         start_timeout: stage.kafka.start_timeout,

@@ -10,9 +10,11 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use wal_model::{InRecord, Topic};
 use wal_runtime::batch_loop::{self, Limits, Observer, Options, Reads};
-use wal_runtime::config::{Kafka as KafkaSettings, Settings};
+use wal_runtime::config::{self, Kafka as KafkaSettings, Settings};
 use wal_runtime::kafka;
+use wal_runtime::metrics::Metrics;
 use wal_runtime::shutdown::Shutdown;
+use wal_runtime::traces::{Road, Traces};
 use wal_store::Inserted;
 use wal_tests::Process;
 use wal_writer::Service;
@@ -110,7 +112,9 @@ pub fn run(part: &str) -> Result<()> {
 async fn writer(settings: &Settings, entries: usize) -> Result<Option<Measured>> {
     let store = wal_open::open(settings, Duration::from_secs(30), |_| ()).await?;
     let count = Count::of(entries)?;
-    Service::new(settings, store)?.run(Arc::<Count>::clone(&count), count.over()).await?;
+    let (collector, metrics) = (config::Traces::read(settings)?, Metrics::new());
+    let traces = Traces::start(&collector, "wal-writer", "0", Road::Onward, &metrics)?;
+    Service::new(settings, store)?.tracing(traces).run(Arc::<Count>::clone(&count), count.over()).await?;
     let published = count.published.load(Ordering::SeqCst);
     // A delivery, a receipt and an audit event each: nothing was refused, which would be quicker.
     anyhow::ensure!(
@@ -132,6 +136,7 @@ async fn mirror(settings: &Settings, target: &str, entries: usize) -> Result<Opt
         group: group.clone(),
         reads: Reads::Lanes(vec![(from, 100)]),
         tick: None,
+        traces: Traces::off(),
         limits: Limits { records: BATCH, bytes: 8 << 20, wait: Duration::from_millis(5) },
         offset_metadata: String::new(),
         start_timeout: kafka.start_timeout,

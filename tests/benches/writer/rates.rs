@@ -23,7 +23,7 @@ pub fn compare(broker: &Kafka, entries: usize, rounds: usize) -> Result<Rates> {
         }
     }
     println!("\nrates: {entries} entries; median (least to most)");
-    println!("{:34} {:>28} {:>6} {:>21} {:>10}", "", "entries/s", "MB/s", "CPU s/million entries", "peak MiB");
+    head();
     let [product, mirrored, stored] = all;
     let product = report("wal-writer, embedded store", &product);
     let mirrored = report("bare mirror", &mirrored);
@@ -42,7 +42,13 @@ fn once(broker: &Kafka, part: &str, entries: usize) -> Result<Measured> {
     Running::start(part, &stage, entries, &[])?.finish()
 }
 
-fn report(name: &str, all: &[Measured]) -> f64 {
+/// The head of the table.
+pub fn head() {
+    println!("{:34} {:>28} {:>6} {:>21} {:>10}", "", "entries/s", "MB/s", "CPU s/million entries", "peak MiB");
+}
+
+/// A row of it; with the middle rate.
+pub fn report(name: &str, all: &[Measured]) -> f64 {
     let of = |pick: fn(&Measured) -> f64| spread(all.iter().map(pick).collect());
     let (rate, least, most) = of(|measured| measured.rate);
     let (processor, ..) = of(|measured| measured.processor);

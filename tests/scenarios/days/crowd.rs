@@ -1,12 +1,11 @@
 //! A hundred namespaces and a thousand targets.
 
 use std::collections::{HashMap, HashSet};
-use std::io::{Read, Write};
-use std::net::TcpStream;
 
 use wal_tests::clients::create_topics;
 use wal_tests::{Kafka, Message, free_port, unique};
 
+use crate::support::http::metrics;
 use crate::support::{LATER, Log};
 
 const NAMESPACES: usize = 100;
@@ -50,12 +49,4 @@ fn a_hundred_namespaces_and_a_thousand_targets_are_served_and_do_not_swell_the_m
     assert!(lines < LINES, "{lines} lines:\n{page}");
     let named: HashSet<&str> = page.split(r#"target=""#).skip(1).filter_map(|rest| rest.split('"').next()).collect();
     assert!(named.contains("other") && named.len() <= 101, "{} targets are told apart", named.len());
-}
-
-fn metrics(address: &str) -> String {
-    let mut stream = TcpStream::connect(address).expect("it listens");
-    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").expect("it takes a request");
-    let mut page = String::new();
-    stream.read_to_string(&mut page).expect("it answers");
-    page
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 use wal_open::Named;
-use wal_runtime::config::{Error, Health, Kafka, Log, Policy, Problem as Wrong, Seal, Settings, TopicSettings};
+use wal_runtime::config::{Error, Health, Kafka, Log, Policy, Problem as Wrong, Seal, Settings, TopicSettings, Traces};
 
 use crate::paint::Tone;
 use crate::problem::{Exit, Problem};
@@ -38,7 +38,7 @@ pub fn run(screen: &Screen, file: Option<&Path>, given: &Given) -> Result<Exit, 
 
 /// What each section's readers object to first. One that stands on another repeats its objection, which is told once.
 fn all_wrong(settings: &Settings) -> Vec<Wrong> {
-    let read: [Result<(), Error>; 11] = [
+    let read: [Result<(), Error>; 12] = [
         Kafka::read(settings).map(drop),
         TopicSettings::read(settings).map(drop),
         Named::read(settings).map(drop),
@@ -50,6 +50,7 @@ fn all_wrong(settings: &Settings) -> Vec<Wrong> {
         wal_gateway::Options::read(settings).map(drop),
         Health::read(settings).map(drop),
         Log::read(settings).map(drop),
+        Traces::read(settings).map(drop),
     ];
     let mut found: Vec<Wrong> = Vec::new();
     for problem in read.into_iter().filter_map(Result::err).flat_map(Error::into_problems) {

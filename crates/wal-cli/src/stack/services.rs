@@ -272,10 +272,13 @@ fn ended(name: &'static str) -> impl Fn(Error) -> Problem {
             Error::Unreachable { .. } => {
                 of(Exit::Failed, "WAL_BROKER_UNREACHABLE").hint("is Kafka running there? See --kafka")
             }
-            Error::Store(_) | Error::Logs(_) | Error::Health(_) | Error::Signals(_) | Error::Loop(_) => {
-                of(Exit::Failed, "WAL_SERVICE_ENDED")
-                    .hint("the same again; nothing that was acknowledged is lost. -v shows the log")
-            }
+            Error::Store(_)
+            | Error::Logs(_)
+            | Error::Health(_)
+            | Error::Traces(_)
+            | Error::Signals(_)
+            | Error::Loop(_) => of(Exit::Failed, "WAL_SERVICE_ENDED")
+                .hint("the same again; nothing that was acknowledged is lost. -v shows the log"),
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -17,6 +17,7 @@ use wal_model::record::last;
 use wal_model::{OutRecord, wire};
 
 use super::{Batch, CannotGoOn, Handler, Observer, RETRIES};
+use crate::traces::{Hops, Traces};
 
 /// A batch on its way.
 pub(super) struct Work {
@@ -59,6 +60,8 @@ pub(super) struct Hands<H> {
     pub(super) cancelled: watch::Receiver<bool>,
     pub(super) done: SyncSender<Done>,
     pub(super) wake: Arc<Wake>,
+    pub(super) group: String,
+    pub(super) traces: Traces,
 }
 
 impl<H: Handler> Hands<H> {
@@ -72,6 +75,7 @@ impl<H: Handler> Hands<H> {
             cancelled: self.cancelled.clone(),
             failed: is_failed,
             observer: Arc::clone(&self.observer),
+            traces: self.traces.clone(),
             runtime: Handle::current(),
         };
         let publishing = Publishing {
@@ -83,6 +87,8 @@ impl<H: Handler> Hands<H> {
             failed,
             done: self.done,
             wake: self.wake,
+            group: self.group,
+            traces: self.traces,
             runtime: Handle::current(),
         };
         let spawn = |name: &str| thread::Builder::new().name(name.to_owned());
@@ -96,7 +102,13 @@ impl<H: Handler> Hands<H> {
 /// A batch that was handled: what is to be published, or why nothing is.
 struct Handled {
     work: Work,
-    outputs: Result<Vec<OutRecord>, Done>,
+    outputs: Result<Outputs, Done>,
+}
+
+/// What is to be published, and what is to be told of it.
+struct Outputs {
+    records: Vec<OutRecord>,
+    hops: Option<Hops>,
 }
 
 /// The thread that handles.
@@ -107,6 +119,7 @@ struct Handling<H> {
     /// The last run of which a batch failed.
     failed: watch::Receiver<u64>,
     observer: Arc<dyn Observer>,
+    traces: Traces,
     runtime: Handle,
 }
 
@@ -120,7 +133,7 @@ impl<H: Handler> Handling<H> {
         }
     }
 
-    async fn handle(&self, work: &Work) -> Result<Vec<OutRecord>, Done> {
+    async fn handle(&self, work: &Work) -> Result<Outputs, Done> {
         let (mut cancelled, mut failed) = (self.cancelled.clone(), self.failed.clone());
         tokio::select! {
             biased;
@@ -131,15 +144,16 @@ impl<H: Handler> Handling<H> {
         }
     }
 
-    async fn outputs(&self, work: &Work) -> Result<Vec<OutRecord>, CannotGoOn> {
-        let begun = Instant::now();
-        let outputs = match work.kind {
+    async fn outputs(&self, work: &Work) -> Result<Outputs, CannotGoOn> {
+        let (begun, taken) = (Instant::now(), SystemTime::now());
+        let mut records = match work.kind {
             Kind::Records => self.handler.handle(&work.batch).await?,
             Kind::Tick => self.handler.tick(&work.batch).await?,
-            Kind::KeepPlace => return Ok(Vec::new()),
+            Kind::KeepPlace => return Ok(Outputs { records: Vec::new(), hops: None }),
         };
         self.observer.handled(begun.elapsed());
-        Ok(outputs)
+        let hops = self.traces.hop(taken, &mut records);
+        Ok(Outputs { records, hops })
     }
 }
 
@@ -154,6 +168,8 @@ struct Publishing<H> {
     failed: watch::Sender<u64>,
     done: SyncSender<Done>,
     wake: Arc<Wake>,
+    group: String,
+    traces: Traces,
     runtime: Handle,
 }
 
@@ -190,8 +206,8 @@ impl<H: Handler> Publishing<H> {
         self.wake.wake();
     }
 
-    fn publish(&mut self, work: Work, outputs: Result<Vec<OutRecord>, Done>) -> Done {
-        let outputs = match outputs {
+    fn publish(&mut self, work: Work, outputs: Result<Outputs, Done>) -> Done {
+        let Outputs { records: outputs, hops } = match outputs {
             Ok(outputs) => outputs,
             Err(done) => return done,
         };
@@ -211,6 +227,7 @@ impl<H: Handler> Publishing<H> {
                     self.observer.published(begun.elapsed());
                     outputs.iter().filter(is_dead_letter).for_each(|letter| self.observer.dead_letter(letter));
                     self.handler.committed(&work.batch);
+                    self.traces.committed(&self.group, &work.batch, &outputs, hops.as_ref());
                     self.observer.committed(work.batch.records.len(), outputs.len());
                 }
                 Done::Committed(work.next)

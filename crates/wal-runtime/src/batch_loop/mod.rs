@@ -43,6 +43,7 @@ pub use batch::{Batch, Place};
 pub use gate::{Gate, Look};
 pub use wal_kafka::watchdog::EXIT_CODE;
 
+use crate::traces::Traces;
 use hands::{Done, Hands, Kind, Work};
 use source::{Source, Stood, Taken, Unreadable};
 
@@ -96,6 +97,8 @@ pub struct Options {
     pub stop_timeout: Duration,
     /// How often the handler has its tick; `None` is never.
     pub tick: Option<Duration>,
+    /// Who is told which steps records took.
+    pub traces: Traces,
 }
 
 /// What is read, and in which order.
@@ -224,6 +227,8 @@ pub async fn run<H: Handler>(
         cancelled,
         done: to_poller,
         wake: Arc::clone(&wake),
+        group: options.group.clone(),
+        traces: options.traces,
     };
     let hands = hands.start(work, depth)?;
     let poller = Poller {

@@ -178,6 +178,41 @@ impl Health {
     }
 }
 
+/// What is told to a collector of traces.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Traces {
+    /// Where the collector takes OTLP over HTTP; `None` tells nobody.
+    pub otlp_endpoint: Option<String>,
+    /// The share of entries that are sampled where the caller has not decided it, from 0 to 1.
+    pub sample_ratio: f64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTraces {
+    otlp_endpoint: String,
+    sample_ratio: f64,
+}
+
+impl Traces {
+    /// Reads and checks the section `traces`.
+    pub fn read(settings: &Settings) -> Result<Traces, Error> {
+        let RawTraces { otlp_endpoint, sample_ratio } = settings.section("traces")?;
+        if !(0.0..=1.0).contains(&sample_ratio) {
+            return Err(settings.invalid("traces.sample_ratio", "must be a share, from 0 to 1"));
+        }
+        if otlp_endpoint.is_empty() {
+            return Ok(Traces { otlp_endpoint: None, sample_ratio });
+        }
+        let is_http = ["http://", "https://"].iter().any(|scheme| otlp_endpoint.starts_with(scheme));
+        if !is_http {
+            let reason = "must begin with http:// or https://, such as http://localhost:4318";
+            return Err(settings.invalid("traces.otlp_endpoint", reason));
+        }
+        Ok(Traces { otlp_endpoint: Some(otlp_endpoint), sample_ratio })
+    }
+}
+
 /// What is logged, and how it looks.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]

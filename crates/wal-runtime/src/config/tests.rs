@@ -48,6 +48,7 @@ fn told(file: &str) -> String {
         StoreSettings::read(&settings)?;
         Policy::read(&settings)?;
         Health::read(&settings)?;
+        Traces::read(&settings)?;
         Log::read(&settings).map(|_| ())
     };
     load(file, &[]).and_then(read).unwrap_err().to_string()
@@ -232,6 +233,8 @@ fn wrong_types_say_what_was_expected() {
         ("[store.arangodb]\nsync_wait = \"soon\"", "`store.arangodb.sync_wait`", "such as \"30s\""),
         ("[store]\narangodb = 1", "`store.arangodb`", "must be a section"),
         ("[kafka]\nsession_timeout = \"10\"", "`kafka.session_timeout`", "such as \"30s\""),
+        ("[traces]\notlp_endpoint = \"localhost:4317\"", "`traces.otlp_endpoint`", "such as http://localhost:4318"),
+        ("[traces]\nsample_ratio = 1.5", "`traces.sample_ratio`", "from 0 to 1"),
         ("[health]\nlisten = \"9464\"", "`health.listen`", "such as \"0.0.0.0:8080\""),
     ];
     for (file, key, expected) in table {

@@ -8,7 +8,7 @@ use prometheus_client::registry::Registry;
 use super::book::{Book, Counter, Counters, Description, Durations, DurationsOf, Gauge, Gauges, Measure, Seconds};
 use super::labels::{
     Asked, Attempt, Build, Call, DeadLetter, Named, Partition, Place, Refused, Route, Scheduling, Service,
-    ServiceBatch, ServiceStage, Stage, Waited, Written,
+    ServiceBatch, ServiceStage, SpansExported, Stage, Waited, Written,
 };
 use super::process::Process;
 
@@ -188,6 +188,25 @@ impl Group for Https {
     }
 }
 
+/// What is told to a collector of traces.
+#[derive(Debug)]
+pub struct Spans {
+    /// Counted when a batch is committed. What was made and neither taken nor failed was dropped, or still waits.
+    pub made: Counter,
+    /// Counted when the collector has answered, or has not.
+    pub exported: Counters<SpansExported>,
+}
+
+impl Group for Spans {
+    fn declare(book: &mut Book<'_>) -> Spans {
+        Spans {
+            made: book
+                .counter("trace_spans_made", "Spans made; those that were never exported were dropped or still wait"),
+            exported: book.counters("trace_spans_exported", "Spans sent to the collector, by whether it took them"),
+        }
+    }
+}
+
 /// What becomes of attempts that wait.
 #[derive(Debug)]
 pub struct Retries {
@@ -302,6 +321,7 @@ pub fn descriptions() -> Vec<Description> {
     Stores::declare(&mut book);
     Https::declare(&mut book);
     Batches::declare(&mut book);
+    Spans::declare(&mut book);
     Retries::declare(&mut book);
     Attempts::declare(&mut book);
     Answers::declare(&mut book);

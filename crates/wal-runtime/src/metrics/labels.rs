@@ -96,6 +96,32 @@ impl ServiceStage {
     }
 }
 
+/// Spans by what became of them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SpansExported {
+    result: &'static str,
+}
+
+/// What becomes of spans that were sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Export {
+    /// The collector took them.
+    Taken,
+    /// It did not, or did not answer.
+    Failed,
+}
+
+impl SpansExported {
+    /// Spans that ended so.
+    pub fn new(end: Export) -> SpansExported {
+        let result = match end {
+            Export::Taken => "taken",
+            Export::Failed => "failed",
+        };
+        SpansExported { result }
+    }
+}
+
 /// A part of the way of a batch of requests.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Stage {
@@ -383,6 +409,7 @@ names! {
     Refused: ["code"];
     Attempt: ["namespace", "target", "outcome"];
     ServiceStage: ["service", "stage"];
+    SpansExported: ["result"];
     Stage: ["stage"];
     Waited: ["what"];
     Named: ["namespace"];

@@ -52,6 +52,8 @@ fn all_others(metrics: &Metrics) {
     let call = Call { store: "embedded", op: "insert" };
     metrics.stores().durations.of(&call).observe(Duration::from_millis(3));
     metrics.stores().errors.of(&call).inc();
+    metrics.spans().made.inc();
+    metrics.spans().exported.of(&SpansExported::new(Export::Taken)).inc();
     metrics.https().durations.of(&Route { route: "/v1/entries".into() }).observe(Duration::from_millis(3));
     metrics.https().requests.of(&Asked { route: "/v1/entries".into(), status: 404 }).inc();
     let loops = Counting::new(metrics, "wal-writer", Arc::new(()));
