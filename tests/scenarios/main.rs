@@ -11,6 +11,7 @@ mod examples;
 mod flow;
 mod harness;
 mod observed;
+mod operated;
 mod outages;
 mod reading;
 mod reload;

@@ -139,6 +139,11 @@ impl Process {
         self.signal(Signal::TERM);
     }
 
+    /// SIGINT: Ctrl-C.
+    pub fn interrupt(&self) {
+        self.signal(Signal::INT);
+    }
+
     /// SIGHUP: read your configuration again.
     pub fn hang_up(&self) {
         self.signal(Signal::HUP);

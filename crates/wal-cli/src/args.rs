@@ -117,6 +117,8 @@ pub enum Command {
     Topics(Topics),
     /// Ask a service whether it is ready, as a container's health check does: exit 0 or 1
     Healthy(Healthy),
+    /// Show on one screen how the services are doing: who is ready, how far the groups are behind, what went wrong last
+    Status(Status),
     /// Show, check and explain the configuration
     #[command(subcommand)]
     Config(Config),
@@ -157,6 +159,9 @@ pub struct Dev {
     /// Where the gateway listens, on 127.0.0.1; 0 takes any free port
     #[arg(long, default_value_t = 8080)]
     pub gateway_port: u16,
+    /// Where probes, metrics and the status are, on 127.0.0.1; 0 takes any free port [default: 9464, or a free one if that is taken]
+    #[arg(long, value_name = "PORT")]
+    pub health_port: Option<u16>,
     /// The folder that keeps everything
     #[arg(long, value_name = "FOLDER", default_value = "./.wal")]
     pub data: PathBuf,
@@ -323,6 +328,23 @@ pub struct Healthy {
     pub url: Option<String>,
 }
 
+/// `wal status`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Behind: offsets between what a group has committed and the end. Oldest: how long the first of them has been there, as far
+as the service has seen. Of the delay topics both tell what waits, due or not. Oldest unanswered: of the unfinished entries
+that were written first, the attempt that has been due for longest; a gateway tells it, or wal dev.
+
+Exit code 1 if a service does not answer, does not live or is not ready.")]
+pub struct Status {
+    /// Where a service answers probes; repeat it for each, instead of `health.endpoints`
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
+    pub at: Vec<String>,
+    /// Ask again and again, every 2 seconds or as many as given, until Ctrl-C
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", value_parser = seconds)]
+    pub watch: Option<Duration>,
+}
+
 /// `wal topics`
 #[derive(Debug, Subcommand)]
 pub enum Topics {
@@ -395,6 +417,13 @@ fn duration(text: &str) -> Result<Duration, String> {
     if duration.is_zero() { Err("must be longer than nothing".into()) } else { Ok(duration) }
 }
 
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse::<u32>() {
+        Ok(seconds @ 1..) => Ok(Duration::from_secs(seconds.into())),
+        Ok(_) | Err(_) => Err("must be a whole number of seconds, such as 5".into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -455,6 +484,19 @@ mod tests {
         assert_eq!(refusal("wal dev --ephemeral --data d"), ErrorKind::ArgumentConflict);
         assert_eq!(refusal("wal dev --create-topics"), ErrorKind::MissingRequiredArgument);
         assert!(parse("wal dev --kafka k:1 --create-topics --create-targets").is_ok());
+    }
+
+    #[test]
+    fn a_watch_looks_every_two_seconds_or_as_often_as_is_said() {
+        let watch = |line: &str| {
+            let Command::Status(status) = parse(line).unwrap().command else { panic!("no status") };
+            (status.at, status.watch.map(|watch| watch.as_secs()))
+        };
+        assert_eq!(watch("wal status"), (Vec::new(), None));
+        assert_eq!(watch("wal status --watch --at a:1 --at b:2"), (vec!["a:1".into(), "b:2".into()], Some(2)));
+        assert_eq!(watch("wal status --at a:1,b:2 --watch 5"), (vec!["a:1".into(), "b:2".into()], Some(5)));
+        assert_eq!(refusal("wal status --watch 0"), ErrorKind::ValueValidation);
+        assert_eq!(refusal("wal status --watch soon"), ErrorKind::ValueValidation);
     }
 
     #[test]

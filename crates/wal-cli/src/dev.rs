@@ -15,7 +15,7 @@ use crate::paint::Tone;
 use crate::problem::{Exit, Problem};
 use crate::screen::Screen;
 use crate::settings::{self, Quiet};
-use crate::stack::{Choice, Missing, Options, Stack, Store};
+use crate::stack::{Choice, Missing, Options, Place, Stack, Store};
 use banner::Banner;
 use folder::Folder;
 
@@ -64,8 +64,8 @@ async fn serve(screen: &Screen, stack: &mut Stack, dev: &args::Dev, folder: &Fol
     screen.note(&screen.err.tone(Tone::Faint, &text));
     let ready_after = stack.ready(READY).await?;
     let kept: Option<&Path> = if dev.ephemeral { None } else { Some(folder.path()) };
-    Banner { bootstrap, is_embedded: dev.kafka.is_none(), gateway: stack.gateway_url(), folder: kept, ready_after }
-        .show(screen)?;
+    let (gateway, probes) = (stack.gateway_url(), stack.probes_address());
+    Banner { bootstrap, is_embedded: dev.kafka.is_none(), gateway, probes, folder: kept, ready_after }.show(screen)?;
     Err(stack.failed().await)
 }
 
@@ -88,5 +88,6 @@ fn options(global: &Global, dev: &args::Dev, folder: &Folder) -> Options {
         store: Store::Named(folder.store()),
         seal_key: folder.seal_key.clone(),
         gateway_port: dev.gateway_port,
+        probes: dev.health_port.map_or(Place::Usual, Place::Port),
     }
 }

@@ -28,12 +28,16 @@ pub async fn run(screen: &Screen, settings: &Settings, healthy: &Healthy) -> Res
 }
 
 fn own_url(settings: &Settings) -> Result<String, Problem> {
+    let address = own_address(settings, "say where: wal healthy http://host:port")?;
+    Ok(format!("http://{address}"))
+}
+
+/// Where this machine's service answers probes, by the settings; else a hint where to say it.
+pub fn own_address(settings: &Settings, hint: &str) -> Result<SocketAddr, Problem> {
     let health = config::Health::read(settings).map_err(|error| invalid(&error))?;
-    let listen = health.listen.ok_or_else(|| {
-        Problem::usage("find the probes: `health.listen` turns them off")
-            .hint("say where: wal healthy http://host:port")
-    })?;
-    Ok(format!("http://{}", reachable(listen)))
+    let listen =
+        health.listen.ok_or_else(|| Problem::usage("find the probes: `health.listen` turns them off").hint(hint))?;
+    Ok(reachable(listen))
 }
 
 /// Who listens on all addresses of a machine is found on its loopback.

@@ -8,6 +8,7 @@
 //!           entry, stuck ─▶ gateway (HTTP)           the rest ▶ standard error
 //!           complete, fail, retry, cancel, rescue ─▶ gateway
 //!           topics ───────▶ Kafka (wal-runtime)
+//!           healthy, status ▶ the services' own probes (HTTP)
 //!           store ────────▶ ArangoDB (wal-store): its collections and indexes, never an entry
 //!           config ───────▶ nobody: what the files and variables of this machine say (wal-runtime)
 //!           explain ──────▶ nobody: what codes mean (wal-model, and our own)
@@ -44,6 +45,7 @@ mod screen;
 mod settings;
 mod shell;
 mod stack;
+mod status;
 mod store;
 mod tail;
 mod timeline;
@@ -90,6 +92,7 @@ async fn run(screen: &Screen, global: &args::Global, command: Command) -> Result
         Command::Tail(tail) => tail::run(screen, &settings::of_command(global)?, tail).await,
         Command::Topics(topics) => topics::run(screen, &settings::of_command(global)?, topics).await,
         Command::Healthy(healthy) => healthy::run(screen, &settings::of_command(global)?, &healthy).await,
+        Command::Status(status) => status::run(screen, &settings::of_command(global)?, &status).await,
         Command::Bench(args::Bench::Store(bench)) => bench::run(screen, &settings::of_command(global)?, &bench).await,
         Command::Store(store) => store::run(screen, &settings::of_command(global)?, store).await,
         Command::Config(config) => config::run(screen, global, config),

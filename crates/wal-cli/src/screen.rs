@@ -48,6 +48,13 @@ impl Screen {
         Ok(out.flush()?)
     }
 
+    /// Words to the terminal itself, such as where to go on writing.
+    pub fn draw(&self, text: &str) -> Result<(), Problem> {
+        let mut out = io::stdout().lock();
+        write!(out, "{text}")?;
+        Ok(out.flush()?)
+    }
+
     /// A result as one line of JSON.
     pub fn json(&self, value: &impl Serialize) -> Result<(), Problem> {
         let text = serde_json::to_string(value).map_err(io::Error::other)?;

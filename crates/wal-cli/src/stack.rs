@@ -6,9 +6,11 @@
 //! ```
 
 mod broker;
+mod probes;
 mod ready;
 mod services;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,6 +22,7 @@ use crate::problem::{Exit, Problem};
 use crate::settings::{self, Given};
 use broker::Broker;
 pub use broker::Choice;
+pub use probes::Place;
 use services::Services;
 
 /// Partitions of each topic on the embedded broker: enough to see that keys have an order and the whole has none.
@@ -62,6 +65,8 @@ pub struct Options {
     pub seal_key: String,
     /// Where the gateway listens, on loopback; 0 takes any free port.
     pub gateway_port: u16,
+    /// Where probes, metrics and the status are served.
+    pub probes: Place,
 }
 
 /// Everything, running.
@@ -108,6 +113,11 @@ impl Stack {
     /// Where the gateway is.
     pub fn gateway_url(&self) -> String {
         format!("http://{}", self.services.gateway_address)
+    }
+
+    /// Where probes, metrics and the status are, if they are served.
+    pub fn probes_address(&self) -> Option<SocketAddr> {
+        self.services.probes_address
     }
 
     /// Where the cluster is.

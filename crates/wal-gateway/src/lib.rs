@@ -50,6 +50,7 @@ pub use act::Means;
 pub use brokers::{Brokers, ConnectError};
 pub use config::{Options, Reach};
 pub use process::{Failed, main};
+pub use stuck::oldest_unanswered;
 
 use routes::Shared;
 

@@ -1,12 +1,14 @@
 //! The gateway as a process of its own: for a store that processes share.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use tracing::info;
+use wal_model::{Clock as _, SystemClock};
 use wal_runtime::config::Seal;
 use wal_runtime::service::{self, Process};
 
-use crate::{ConnectError, Gateway, Means, Options};
+use crate::{ConnectError, Gateway, Means, Options, oldest_unanswered};
 
 /// Why a gateway process did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +26,7 @@ pub enum Failed {
 
 /// The gateway as a process of its own.
 pub async fn main(file: Option<&Path>) -> Result<(), Failed> {
-    let process = Process::without_group(file).await?;
+    let process = Process::without_group("wal-gateway", file).await?;
     let listens = process.condition("gateway", "the gateway does not listen yet");
     // Whoever asks is told when the store does not answer. A gateway that were not ready then would tell nobody anything.
     let Some((store, _)) = wal_open::of_process(&process).await? else { return Ok(()) };
@@ -34,6 +36,11 @@ pub async fn main(file: Option<&Path>) -> Result<(), Failed> {
         Seal::read(settings)?;
         Ok(Box::new(|| {}))
     }));
+    let asked = Arc::clone(&store);
+    process.tells_unanswered(move || {
+        let asked = Arc::clone(&asked);
+        async move { oldest_unanswered(&*asked, SystemClock.now()).await }
+    });
     let options = Options::read(&process.settings).map_err(service::Error::from)?;
     let gateway =
         Gateway::open(&options, store)?.writing(Means::read(&process.settings)?).counting(process.metrics.clone());

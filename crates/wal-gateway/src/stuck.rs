@@ -6,6 +6,7 @@ use serde::Serialize;
 use wal_model::entry::Answers;
 use wal_model::status::Status;
 use wal_model::{Code, Entry, LogId, Namespace, Tenant, Timestamp, Topic};
+use wal_runtime::overview::{Attempt, Unanswered};
 use wal_store::{EntryStore, Query, Range};
 
 use crate::answer::{CHUNK, CHUNKS_MAX};
@@ -16,6 +17,10 @@ use crate::query::{LIMIT, NAMESPACE, Parameters, TENANT};
 const OLDER_THAN: &str = "older_than";
 /// How long an answer may take if nothing is said.
 const OLDER_THAN_DEFAULT: Duration = Duration::from_secs(600);
+
+/// How many chunks of each status are looked through for the oldest that is due: what is written first is due first, but for what is
+/// wanted later or waits for a retry.
+const OLDEST_CHUNKS: usize = 4;
 
 /// What is asked for.
 #[derive(Debug, PartialEq, Eq)]
@@ -122,4 +127,91 @@ fn row(entry: &Entry, question: &Question, now: Timestamp) -> Option<Row> {
         unanswered_seconds: now.saturating_since(due).as_secs(),
         deadline: delivery.deadline,
     })
+}
+
+/// The attempt that has been due for longest and has no answer, of the unfinished entries that were written first: a page of the index
+/// for each status, and a few more only where nothing on it is due yet.
+pub async fn oldest_unanswered(store: &dyn EntryStore, now: Timestamp) -> Unanswered {
+    let mut oldest: Option<Attempt> = None;
+    for status in [Status::Pending, Status::Retrying] {
+        match oldest_of(store, status, now).await {
+            Ok(found) => oldest = oldest.into_iter().chain(found).min_by_key(|attempt| attempt.due),
+            Err(error) => return Unanswered::Unknown(error.to_string()),
+        }
+    }
+    oldest.map_or(Unanswered::Nothing, Unanswered::Oldest)
+}
+
+async fn oldest_of(
+    store: &dyn EntryStore,
+    status: Status,
+    now: Timestamp,
+) -> Result<Option<Attempt>, wal_store::Error> {
+    let query = Query::Status { status, range: Range { from: Timestamp::EPOCH, to: Timestamp::MAX } };
+    let mut after = None;
+    for _ in 0..OLDEST_CHUNKS {
+        let chunk = store.scan(&query, after, CHUNK).await?;
+        let due = chunk.entries.iter().filter_map(|entry| unanswered(entry, now));
+        let oldest = due.min_by_key(|attempt| attempt.due);
+        after = chunk.next;
+        if oldest.is_some() || after.is_none() {
+            return Ok(oldest);
+        }
+    }
+    Ok(None)
+}
+
+fn unanswered(entry: &Entry, now: Timestamp) -> Option<Attempt> {
+    let Owed { delivery, due } = owed::stuck(entry, Duration::ZERO, now)?;
+    Some(Attempt {
+        log_id: delivery.log_id,
+        namespace: entry.namespace().clone(),
+        target: delivery.target,
+        attempt: delivery.attempt,
+        due,
+        unanswered_seconds: now.saturating_since(due).as_secs(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use wal_store::embedded::Embedded;
+    use wal_store::samples::{WRITTEN_AT, ack, entry_in, retrying, time};
+
+    use super::*;
+
+    const SECOND: i64 = 1000;
+
+    fn written(second: i64, name: &str) -> Entry {
+        entry_in("orders", WRITTEN_AT + second * SECOND, name)
+    }
+
+    fn name_of(answer: Unanswered) -> Option<(LogId, u32, u64)> {
+        match answer {
+            Unanswered::Oldest(attempt) => Some((attempt.log_id, attempt.attempt, attempt.unanswered_seconds)),
+            Unanswered::Nothing => None,
+            Unanswered::Unknown(why) => panic!("{why}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_oldest_unanswered_is_the_attempt_that_was_due_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Embedded::open(folder.path()).unwrap();
+        let now = time(WRITTEN_AT + 100 * SECOND);
+        assert_eq!(name_of(oldest_unanswered(&store, now).await), None);
+
+        // More than a chunk of what is wanted later stands before it.
+        let later = time(WRITTEN_AT + 1000 * SECOND);
+        let parked = (0..CHUNK + 8).map(|nth| Entry { deliver_at: Some(later), ..written(0, &format!("later {nth}")) });
+        store.insert(&parked.collect::<Vec<_>>()).await.unwrap();
+        assert_eq!(name_of(oldest_unanswered(&store, now).await), None);
+        let (one, other) = (written(10, "one"), written(20, "other"));
+        store.insert(&[other.clone(), one.clone()]).await.unwrap();
+        assert_eq!(name_of(oldest_unanswered(&store, now).await), Some((one.log_id.clone(), 1, 90)));
+
+        // Its next attempt is due long after the other's first.
+        store.apply(&[ack(&one, retrying(&one, 1))]).await.unwrap();
+        assert_eq!(name_of(oldest_unanswered(&store, now).await), Some((other.log_id, 1, 80)));
+    }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 use wal_runtime::config::{self, Kafka, Settings};
+use wal_runtime::overview::STORE;
 use wal_runtime::service::{self, Process};
 use wal_store::EntryStore;
 use wal_store::arango::schema::Difference;
@@ -115,7 +116,7 @@ async fn open_named(
 pub async fn of_process(
     process: &Process,
 ) -> Result<Option<(Arc<dyn EntryStore>, impl Fn(bool) + Send + Sync + 'static)>, service::Error> {
-    let answers = process.condition("store", "the store has not been opened yet");
+    let answers = process.condition(STORE, "the store has not been opened yet");
     let patience = Kafka::read(&process.settings)?.start_timeout;
     let named = Named::read(&process.settings)?;
     let opening = open_named(&process.settings, &named, patience, |why| {

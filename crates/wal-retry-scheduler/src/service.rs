@@ -267,7 +267,7 @@ async fn and_stop<T>(run: impl Future<Output = T>, stop: &Shutdown) -> T {
 
 /// The scheduler as a process of its own.
 pub async fn main(file: Option<&Path>) -> Result<(), Error> {
-    let process = Process::start(file).await?;
+    let process = Process::start("wal-retry-scheduler", file).await?;
     let cancels = process.condition("cancels", "the cancels have not been read to their end yet");
     let traces = process.traces("wal-retry-scheduler", Road::Anew)?;
     let service = Service::new(&process.settings)?.counting(process.metrics.clone()).tracing(traces.clone());

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-pub use server::{Error, Server, serve};
+pub use server::{Error, STATUS, Server, serve};
 
 /// What the components of a process know of themselves. Cloning gives another handle on the same.
 #[derive(Clone, Debug, Default)]

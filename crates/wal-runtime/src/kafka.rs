@@ -50,7 +50,7 @@ pub fn transactional_id(kafka: &Kafka, service: &str) -> String {
     format!("{}{service}-{}", kafka.topics.prefix(), instance(kafka))
 }
 
-/// What tells this instance from its siblings.
+/// What tells this process from its siblings: the name that the settings give it, or one that was made up for as long as it lives.
 pub fn instance(kafka: &Kafka) -> &str {
     static MADE_UP: LazyLock<String> = LazyLock::new(|| uuid::Uuid::new_v4().to_string());
     kafka.instance.as_deref().unwrap_or(&MADE_UP)

@@ -49,7 +49,8 @@ pub fn follow(kafka: &Kafka, metrics: &Metrics) -> Result<Follower, KafkaError> 
     let task = tokio::spawn(async move {
         let mut trails = HashMap::new();
         loop {
-            let standing = metrics.standing();
+            let loops = metrics.loops().into_iter();
+            let standing: HashMap<String, Vec<Standing>> = loops.map(|(group, own)| (group, own.standing)).collect();
             let (client, asked) = (Arc::clone(&client), standing.clone());
             // A panic in there would be one in here.
             let ends = tokio::task::spawn_blocking(move || ends(&client, asked.values().flatten())).await;

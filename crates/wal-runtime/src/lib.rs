@@ -5,7 +5,7 @@
 //! ```text
 //!   config ─▶ topics, offsets (start-up checks) ─▶ batch_loop ─▶ handler of the service
 //!                        directory (what exists) ◀──────┘
-//!   logs, health, metrics, traces, reload, shutdown beside them (service)
+//!   logs, health, metrics, overview, traces, reload, shutdown beside them (service)
 //! ```
 
 pub mod acls;
@@ -21,6 +21,7 @@ pub mod live;
 pub mod logs;
 pub mod metrics;
 pub mod offsets;
+pub mod overview;
 pub mod reading;
 pub mod reload;
 pub mod secret;

@@ -1,9 +1,10 @@
 //! Where log lines go: to stderr, for people or for machines.
 
+mod recent;
 mod repeats;
 
 use std::io::IsTerminal;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -11,7 +12,12 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 use crate::config::{Format, Log};
 use crate::reload::Part;
+use recent::Recent;
+pub use recent::{Level as Severity, Noted};
 use repeats::Repeats;
+
+/// What this process wrote last. As there is one log for all of a process, so there is one of these.
+static RECENT: LazyLock<Recent> = LazyLock::new(Recent::default);
 
 /// librdkafka and what stands around it tell much at `info` that matters to nobody but their makers. A level that names them overrules this.
 const QUIET: &str = "librdkafka=warn,rdkafka=warn,hyper=warn,h2=warn";
@@ -55,7 +61,7 @@ impl Level {
 pub fn start(log: &Log) -> Result<Level, Error> {
     let filter = filter(&log.level)?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let repeats = Repeats::start().map_err(Error::Thread)?;
+    let repeats = Repeats::start(RECENT.clone()).map_err(Error::Thread)?;
     // Fails only when the logs are gone, and then nobody would read of it.
     let level = match log.format {
         Format::Human => {
@@ -72,6 +78,11 @@ pub fn start(log: &Log) -> Result<Level, Error> {
         }
     };
     Ok(level)
+}
+
+/// The last warnings and errors that this process wrote, the newest first.
+pub fn recent() -> Vec<Noted> {
+    RECENT.all()
 }
 
 fn filter(level: &str) -> Result<EnvFilter, Error> {

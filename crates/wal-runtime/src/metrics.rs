@@ -44,6 +44,7 @@ use declarations::{About, Group};
 use process::Process;
 
 use crate::batch_loop::Standing;
+use crate::overview;
 
 /// The namespace of what was refused before it was an entry.
 const NO_NAMESPACE: &str = "none";
@@ -58,8 +59,8 @@ struct Inner {
     registry: Mutex<Registry>,
     before_scrape: Mutex<Vec<Box<dyn Fn() + Send + Sync>>>,
     places: Places,
-    /// Where the loops of this process stand, by their groups.
-    standing: Mutex<HashMap<String, Vec<Standing>>>,
+    /// The loops of this process, by their groups.
+    loops: Mutex<HashMap<String, Loop>>,
     lags: OnceLock<Lags>,
     requests: OnceLock<Requests>,
     stores: OnceLock<Stores>,
@@ -70,6 +71,15 @@ struct Inner {
     answers: OnceLock<Answers>,
     statuses: OnceLock<Statuses>,
     spans: OnceLock<Spans>,
+}
+
+/// A batch loop of this process.
+#[derive(Clone, Debug)]
+pub(crate) struct Loop {
+    /// Under which name it counts.
+    pub(crate) service: &'static str,
+    /// Where it stands, in what it holds.
+    pub(crate) standing: Vec<Standing>,
 }
 
 /// How the numbers are written down.
@@ -98,7 +108,7 @@ impl Metrics {
                 answers: OnceLock::new(),
                 statuses: OnceLock::new(),
                 spans: OnceLock::new(),
-                standing: Mutex::default(),
+                loops: Mutex::default(),
                 lags: OnceLock::new(),
                 requests: OnceLock::new(),
                 stores: OnceLock::new(),
@@ -193,13 +203,31 @@ impl Metrics {
         self.batches().dead_letters.of(&labels)
     }
 
-    fn stands(&self, group: &str, standing: &[Standing]) {
-        locked(&self.inner.standing).insert(group.to_owned(), standing.to_vec());
+    fn stands(&self, service: &'static str, group: &str, standing: &[Standing]) {
+        let own = Loop { service, standing: standing.to_vec() };
+        locked(&self.inner.loops).insert(group.to_owned(), own);
     }
 
-    /// Where the loops of this process stand, by their groups.
-    pub(crate) fn standing(&self) -> HashMap<String, Vec<Standing>> {
-        locked(&self.inner.standing).clone()
+    /// The loops of this process, by their groups.
+    pub(crate) fn loops(&self) -> HashMap<String, Loop> {
+        locked(&self.inner.loops).clone()
+    }
+
+    /// How far a partition is behind, in records and in seconds, if that is known.
+    pub(crate) fn lag(&self, partition: &Partition) -> Option<(i64, f64)> {
+        let lags = self.inner.lags.get()?;
+        Some((lags.records.known(partition)?.get(), lags.seconds.known(partition)?.get()))
+    }
+
+    /// What waits for a release now, if this process releases.
+    pub(crate) fn waiting(&self) -> Option<overview::Retries> {
+        let retries = self.inner.retries.get()?;
+        self.set_ages();
+        Some(overview::Retries { due: retries.due.get(), oldest_due_seconds: retries.oldest_due.get() })
+    }
+
+    fn set_ages(&self) {
+        locked(&self.inner.before_scrape).iter().for_each(|set| set());
     }
 
     /// Calls `set` before every scrape: for gauges that would be out of date if they were set only when something happens, such as
@@ -210,7 +238,7 @@ impl Metrics {
 
     /// The numbers as they are now.
     pub fn encode(&self, format: Format) -> String {
-        locked(&self.inner.before_scrape).iter().for_each(|set| set());
+        self.set_ages();
         let registry = locked(&self.inner.registry);
         let mut text = String::new();
         let result = match format {

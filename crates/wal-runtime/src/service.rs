@@ -13,6 +13,7 @@ use crate::batch_loop::{self, Observer};
 use crate::config::{self, Kafka, Settings, StoreSettings, TopicSettings};
 use crate::health::{self, Condition, Health, Heartbeat, Server};
 use crate::metrics::{Counting, Metrics};
+use crate::overview::{Teller, Unanswered};
 use crate::reload::{Part, Reload, Sources};
 use crate::shutdown::Shutdown;
 use crate::topics::{self, Deviation, Leniency};
@@ -160,6 +161,7 @@ pub struct Process {
     /// What the process counts.
     pub metrics: Metrics,
     health: Health,
+    teller: Teller,
     reload: Arc<Reload>,
     assigned: Option<Arc<Condition>>,
     /// Looks how far the loops are behind, where there are some.
@@ -169,9 +171,9 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts all that; ready is only what the group has given partitions.
-    pub async fn start(file: Option<&Path>) -> Result<Process, Error> {
-        let mut process = Process::without_group(file).await?;
+    /// Starts all that for the service of this name; ready is only what the group has given partitions.
+    pub async fn start(service: &str, file: Option<&Path>) -> Result<Process, Error> {
+        let mut process = Process::without_group(service, file).await?;
         process.assigned = Some(Arc::new(process.condition("assigned", NO_PARTITIONS)));
         let followed = lag::follow(&Kafka::read(&process.settings)?, &process.metrics);
         process.lag = Some(followed.map_err(batch_loop::Error::Client)?);
@@ -179,7 +181,7 @@ impl Process {
     }
 
     /// The same for a process that reads no topics. It is ready when the conditions are met that it adds.
-    pub async fn without_group(file: Option<&Path>) -> Result<Process, Error> {
+    pub async fn without_group(service: &str, file: Option<&Path>) -> Result<Process, Error> {
         let sources = Sources::new(file, Vec::new());
         let settings = sources.load()?;
         let level = logs::start(&config::Log::read(&settings)?)?;
@@ -198,11 +200,21 @@ impl Process {
         reload.on_hangup()?;
         let health = Health::new();
         let (metrics, listen) = (Metrics::new(), config::Health::read(&settings)?.listen);
-        let probes = health::serve(listen, health.clone(), metrics.clone(), shutdown.clone()).await?;
+        let instance = kafka::instance(&Kafka::read(&settings)?).to_owned();
+        let teller = Teller::new(service, &instance, health.clone(), metrics.clone());
+        let probes = health::serve(listen, teller.clone(), shutdown.clone()).await?;
         if let Some(address) = probes.address() {
-            info!(%address, "health probes and metrics");
+            info!(%address, "health probes, metrics and status");
         }
-        Ok(Process { settings, shutdown, metrics, health, reload, assigned: None, lag: None, _probes: probes })
+        Ok(Process { settings, shutdown, metrics, health, teller, reload, assigned: None, lag: None, _probes: probes })
+    }
+
+    /// Has the status tell what waits for an answer, which is asked of the store whenever somebody asks the process.
+    pub fn tells_unanswered<F>(&self, ask: impl Fn() -> F + Send + Sync + 'static)
+    where
+        F: Future<Output = Unanswered> + Send + 'static,
+    {
+        self.teller.asks(ask);
     }
 
     /// Has a part of the service take over what changes when the configuration is read again, which a SIGHUP asks for.
@@ -222,15 +234,13 @@ impl Process {
         let heartbeat = self.health.heartbeat("poll", HEARTBEAT);
         let assigned = self.assigned.clone();
         let assigned = assigned.unwrap_or_else(|| Arc::new(self.condition("assigned", NO_PARTITIONS)));
-        let signs = Arc::new(Signs { heartbeat, assigned });
-        Arc::new(Counting::new(&self.metrics, service, signs))
+        let signs = Signs { heartbeat, assigned: Box::new(move || assigned.met()) };
+        Arc::new(Counting::new(&self.metrics, service, Arc::new(signs)))
     }
 
     /// The same for one more loop: the service is ready only when this one has partitions, too.
     pub fn observer_of(&self, name: &'static str) -> Arc<dyn Observer> {
-        let assigned = self.condition(name, NO_PARTITIONS);
-        let signs = Arc::new(Signs { heartbeat: self.health.heartbeat(name, HEARTBEAT), assigned: Arc::new(assigned) });
-        Arc::new(Counting::new(&self.metrics, name, signs))
+        observer_of(&self.health, &self.metrics, name, || {})
     }
 
     /// Where the steps of this service are told, if the configuration names a collector. Whoever takes it closes it.
@@ -245,9 +255,27 @@ impl Process {
     }
 }
 
+/// Who tells these probes and metrics how a loop is doing, one of several in a process: ready is only what all of them have given
+/// partitions. Calls `assigned` when this one has some.
+pub fn observer_of(
+    health: &Health,
+    metrics: &Metrics,
+    name: &'static str,
+    assigned: impl Fn() + Send + Sync + 'static,
+) -> Arc<dyn Observer> {
+    let condition = health.condition(name);
+    condition.unmet(NO_PARTITIONS);
+    let assigned = move || {
+        condition.met();
+        assigned();
+    };
+    let signs = Signs { heartbeat: health.heartbeat(name, HEARTBEAT), assigned: Box::new(assigned) };
+    Arc::new(Counting::new(metrics, name, Arc::new(signs)))
+}
+
 struct Signs {
     heartbeat: Heartbeat,
-    assigned: Arc<Condition>,
+    assigned: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Observer for Signs {
@@ -256,6 +284,6 @@ impl Observer for Signs {
     }
 
     fn assigned(&self) {
-        self.assigned.met();
+        (self.assigned)();
     }
 }

@@ -199,7 +199,7 @@ impl Brokers for OfCluster {
 
 /// The keeper of statuses as a process of its own.
 pub async fn main(file: Option<&Path>) -> Result<(), Error> {
-    let process = Process::start(file).await?;
+    let process = Process::start("wal-status", file).await?;
     let Some((store, watch)) = wal_open::of_process(&process).await? else { return Ok(()) };
     let traces = process.traces("wal-status", Road::Anew)?;
     let service = Service::new(&process.settings, store)?.counting(process.metrics.clone()).tracing(traces.clone());

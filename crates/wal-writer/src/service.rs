@@ -153,7 +153,7 @@ impl Service {
 
 /// The writer as a process of its own.
 pub async fn main(file: Option<&Path>) -> Result<(), Error> {
-    let process = Process::start(file).await?;
+    let process = Process::start("wal-writer", file).await?;
     let Some((store, watch)) = wal_open::of_process(&process).await? else { return Ok(()) };
     let traces = process.traces("wal-writer", Road::Onward)?;
     let service = Service::new(&process.settings, store)?.counting(process.metrics.clone()).tracing(traces.clone());

@@ -20,7 +20,7 @@ use crate::paint::Tone;
 use crate::problem::{Exit, Problem};
 use crate::screen::Screen;
 use crate::settings::{self, Quiet};
-use crate::stack::{Choice, Missing, Options, Stack, Store};
+use crate::stack::{Choice, Missing, Options, Place, Stack, Store};
 use crate::timeline;
 
 /// How long it may take until all services have their partitions.
@@ -66,6 +66,7 @@ fn options(folder: &Folder) -> Options {
         store: Store::Own(folder.store()),
         seal_key: folder.seal_key.clone(),
         gateway_port: 0,
+        probes: Place::Nowhere,
     }
 }
 

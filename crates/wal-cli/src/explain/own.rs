@@ -88,7 +88,7 @@ pub const ALL: &[Own] = &[
     own(
         "WAL_PORT_TAKEN",
         "Another process listens on the port.",
-        "Give another --port or --gateway-port; 0 takes a free one.",
+        "Give another --port, --gateway-port or --health-port; 0 takes a free one.",
     ),
     own(
         "WAL_READ",

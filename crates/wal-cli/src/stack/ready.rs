@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use wal_runtime::batch_loop::Observer;
 
 /// Set once, when the group has given the loop its partitions.
 #[derive(Clone, Debug)]
@@ -26,10 +25,9 @@ impl Ready {
     pub fn is_set(&self) -> bool {
         *self.0.borrow()
     }
-}
 
-impl Observer for Ready {
-    fn assigned(&self) {
+    /// Sets it.
+    pub fn set(&self) {
         self.0.send_replace(true);
     }
 }

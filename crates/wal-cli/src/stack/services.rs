@@ -6,13 +6,19 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use wal_gateway::{Gateway, Means};
+use wal_model::{Clock as _, SystemClock};
+use wal_runtime::batch_loop::Observer;
 use wal_runtime::config::Settings;
+use wal_runtime::health::Health;
+use wal_runtime::metrics::Metrics;
+use wal_runtime::overview::STORE;
 use wal_runtime::reload::Reload;
-use wal_runtime::service::Error;
+use wal_runtime::service::{self, Error};
 use wal_runtime::shutdown::Shutdown;
 use wal_runtime::topics::Leniency;
 use wal_store::EntryStore;
 
+use super::probes::Probes;
 use super::ready::Ready;
 use super::{Missing, Options};
 use crate::problem::{Exit, Problem};
@@ -28,6 +34,9 @@ const GATEWAY_LIMIT: Duration = Duration::from_secs(1);
 pub struct Services {
     /// Where the gateway listens.
     pub gateway_address: SocketAddr,
+    /// Where probes, metrics and the status are, if they are served.
+    pub probes_address: Option<SocketAddr>,
+    probes: Probes,
     store: Arc<dyn EntryStore>,
     writer: Service,
     scheduler: Service,
@@ -46,10 +55,26 @@ struct Service {
 impl Services {
     /// Starts them. When this returns, the gateway listens; the others make the topics first, if that is theirs to do.
     pub async fn start(options: &Options, settings: &Settings, reload: &Reload) -> Result<Services, Problem> {
+        let (health, metrics) = (Health::new(), Metrics::new());
+        let (answers, cancels) = (Arc::new(health.condition(STORE)), health.condition("cancels"));
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, options.gateway_port));
         let store = crate::store::open(settings).await?;
+        answers.met();
         let gateway = Gateway::bind(listen, Arc::clone(&store)).map_err(|error| no_gateway(&error))?;
         let gateway_address = gateway.address();
+        let probes = Probes::start(options.probes, settings, &health, &metrics).await?;
+        let asked = Arc::clone(&store);
+        probes.asks(move || {
+            let asked = Arc::clone(&asked);
+            async move { wal_gateway::oldest_unanswered(&*asked, SystemClock.now()).await }
+        });
+        let watch = || {
+            let answers = Arc::clone(&answers);
+            move |is_answering| match is_answering {
+                true => answers.met(),
+                false => answers.unmet("the store does not answer"),
+            }
+        };
         let writer = wal_writer::Service::new(settings, Arc::clone(&store)).map_err(ended("writer"))?;
         let scheduler = wal_retry_scheduler::Service::new(settings).map_err(ended("retry scheduler"))?;
         let status = wal_status::Service::new(settings, Arc::clone(&store)).map_err(ended("status service"))?;
@@ -60,14 +85,26 @@ impl Services {
             Choice::Embedded { .. } => (writer.lenient(), scheduler.lenient(), status.lenient()),
             Choice::Given(_) => (writer, scheduler, status),
         };
-        let gateway = gateway.writing(Means::read(settings).map_err(|error| no_means(&error))?);
+        let writer = writer.counting(metrics.clone()).watch_store(watch());
+        let scheduler = scheduler.counting(metrics.clone()).when_caught_up(move || cancels.met());
+        let status = status.counting(metrics.clone()).watch_store(watch());
+        let means = Means::read(settings).map_err(|error| no_means(&error))?;
+        let gateway = gateway.writing(means).counting(metrics.clone());
         let [writes, failures, delays, folds] = std::array::from_fn(|_| Ready::default());
-        let observer = |ready: &Ready| Arc::new(ready.clone());
-        let observers = wal_retry_scheduler::Observers { failures: observer(&failures), delays: observer(&delays) };
-        let (of_writer, of_status) = (observer(&writes), observer(&folds));
+        let observer = |name: &'static str, ready: &Ready| -> Arc<dyn Observer> {
+            let ready = ready.clone();
+            service::observer_of(&health, &metrics, name, move || ready.set())
+        };
+        let observers = wal_retry_scheduler::Observers {
+            failures: observer("wal-retry-scheduler", &failures),
+            delays: observer("wal-retry-scheduler-delays", &delays),
+        };
+        let (of_writer, of_status) = (observer("wal-writer", &writes), observer("wal-status", &folds));
         let topics = Topics::of(options, settings);
         Ok(Services {
             gateway_address,
+            probes_address: probes.address(),
+            probes,
             store,
             writer: Service::after(&topics, "writer", |stop| writer.run(of_writer, stop)),
             scheduler: Service::after(&topics, "retry scheduler", |stop| scheduler.run(observers, stop)),
@@ -109,8 +146,11 @@ impl Services {
 
     /// Stops them.
     pub async fn stop(self) {
+        self.probes.stopping();
         tokio::join!(self.writer.stop(LOOP_LIMIT), self.scheduler.stop(LOOP_LIMIT), self.status.stop(LOOP_LIMIT));
         self.gateway.stop(GATEWAY_LIMIT).await;
+        // Asked to the last, and it holds the store, too.
+        drop(self.probes);
         drop(self.store);
     }
 }

@@ -332,7 +332,10 @@ mod tests {
         assert_eq!(found("seal.keys.k1"), Some(("seal.keys.k1".into(), Some("WAL__SEAL__KEYS__K1".into()))));
         assert_eq!(found("kafka.options"), Some(("kafka.options".into(), None)));
         assert_eq!(found("kafka"), None);
-        assert_eq!(Key::of_section("health").iter().map(|key| &*key.name).collect::<Vec<_>>(), ["health.listen"]);
+        assert_eq!(
+            Key::of_section("health").iter().map(|key| &*key.name).collect::<Vec<_>>(),
+            ["health.listen", "health.endpoints"]
+        );
         assert_eq!(Key::near("kafka.instanse", 3)[0], "kafka.instance");
         assert_eq!(Key::near("zzzzzz", 3), Vec::<String>::new());
     }

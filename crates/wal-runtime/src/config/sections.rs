@@ -167,6 +167,8 @@ pub struct Health {
     /// The address; `None` turns them off.
     #[serde(deserialize_with = "super::listen")]
     pub listen: Option<SocketAddr>,
+    /// Where `wal status` asks, host and port; if empty, where `listen` says.
+    pub endpoints: Vec<String>,
 }
 
 impl Health {

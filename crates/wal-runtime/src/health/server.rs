@@ -1,4 +1,4 @@
-//! The small server that answers probes, and tells what is counted.
+//! The small server that answers probes, and tells what is counted and how the process is doing.
 
 use std::net::SocketAddr;
 
@@ -12,10 +12,13 @@ use tokio::task::JoinHandle;
 
 use super::{Health, Probe, Status};
 use crate::metrics::{Format, Metrics};
+use crate::overview::Teller;
 use crate::shutdown::Shutdown;
 
 /// Where metrics are scraped.
 const METRICS: &str = "/metrics";
+/// Where the whole picture is asked for.
+pub const STATUS: &str = "/status";
 
 /// Answers probes and scrapes until it is dropped: during a stop too, so that nobody takes a service that finishes its work for a dead one.
 #[derive(Debug)]
@@ -42,21 +45,18 @@ pub enum Error {
     },
 }
 
-/// Answers probes and scrapes on `listen`, or not at all. When it returns the port is open. Once `shutdown` is triggered the answer
-/// to readiness is no.
-pub async fn serve(
-    listen: Option<SocketAddr>,
-    health: Health,
-    metrics: Metrics,
-    shutdown: Shutdown,
-) -> Result<Server, Error> {
+/// Answers probes, scrapes and whoever asks for the status on `listen`, or not at all. When it returns the port is open. Once
+/// `shutdown` is triggered the answer to readiness is no.
+pub async fn serve(listen: Option<SocketAddr>, teller: Teller, shutdown: Shutdown) -> Result<Server, Error> {
     let Some(address) = listen else {
         return Ok(Server { running: None });
     };
     let refused = |source| Error::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(refused)?;
     let address = listener.local_addr().map_err(refused)?;
-    let router = router(health, shutdown).merge(scrapes(metrics));
+    let router = probes(teller.health().clone(), shutdown.clone())
+        .merge(scrapes(teller.metrics().clone()))
+        .merge(status(teller, shutdown));
     // Ends with its `Server`.
     let task = tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
@@ -81,7 +81,7 @@ impl Drop for Server {
     }
 }
 
-fn router(health: Health, shutdown: Shutdown) -> Router {
+fn probes(health: Health, shutdown: Shutdown) -> Router {
     Probe::ALL.into_iter().fold(Router::new(), |router, probe| {
         let (health, shutdown) = (health.clone(), shutdown.clone());
         router.route(
@@ -99,6 +99,16 @@ fn router(health: Health, shutdown: Shutdown) -> Router {
 fn scrapes(metrics: Metrics) -> Router {
     let scrape = async move |headers: HeaderMap| tell(&metrics, &headers);
     Router::new().route(METRICS, get(scrape))
+}
+
+fn status(teller: Teller, shutdown: Shutdown) -> Router {
+    let overview = async move || {
+        if shutdown.is_triggered() {
+            teller.health().stopping();
+        }
+        Json(teller.overview().await)
+    };
+    Router::new().route(STATUS, get(overview))
 }
 
 fn tell(metrics: &Metrics, headers: &HeaderMap) -> Response {
@@ -135,6 +145,7 @@ mod tests {
     use tokio::net::TcpStream;
 
     use super::*;
+    use crate::overview::Overview;
 
     const ANY_PORT: &str = "127.0.0.1:0";
 
@@ -144,7 +155,11 @@ mod tests {
 
     async fn serving(health: &Health, metrics: &Metrics, shutdown: &Shutdown) -> Server {
         let address = Some(ANY_PORT.parse().unwrap());
-        serve(address, health.clone(), metrics.clone(), shutdown.clone()).await.unwrap()
+        serve(address, teller(health, metrics), shutdown.clone()).await.unwrap()
+    }
+
+    fn teller(health: &Health, metrics: &Metrics) -> Teller {
+        Teller::new("wal-writer", "0", health.clone(), metrics.clone())
     }
 
     /// Head and body of the response.
@@ -199,7 +214,7 @@ mod tests {
         let server = started(&Health::new(), &Shutdown::new()).await;
         let address = server.address();
 
-        let error = serve(address, Health::new(), Metrics::new(), Shutdown::new()).await.unwrap_err();
+        let error = serve(address, teller(&Health::new(), &Metrics::new()), Shutdown::new()).await.unwrap_err();
 
         let expected = format!("listen on {} for probes (`health.listen`)", address.unwrap());
         assert_eq!(error.to_string(), expected);
@@ -207,7 +222,7 @@ mod tests {
 
     #[tokio::test]
     async fn no_address_turns_probes_off() {
-        let server = serve(None, Health::new(), Metrics::new(), Shutdown::new()).await.unwrap();
+        let server = serve(None, teller(&Health::new(), &Metrics::new()), Shutdown::new()).await.unwrap();
         assert_eq!(server.address(), None);
     }
 
@@ -229,5 +244,22 @@ mod tests {
         let (head, body) = ask(&server, "/metrics", "Accept: text/plain\r\n").await;
         assert!(head.contains("content-type: text/plain; version=0.0.4; charset=utf-8\r\n"), "{head}");
         assert!(body.contains("# TYPE wal_answers_repeated_total counter\n") && !body.contains("EOF"), "{body}");
+    }
+
+    #[tokio::test]
+    async fn the_status_is_told_to_whoever_asks_ready_or_not() {
+        let (health, shutdown) = (Health::new(), Shutdown::new());
+        health.condition("assigned").met();
+        let server = started(&health, &shutdown).await;
+
+        let (head, body) = ask(&server, STATUS, "").await;
+        assert!(head.starts_with("HTTP/1.1 200") && head.contains("content-type: application/json"), "{head}");
+        let overview: Overview = serde_json::from_str(&body).unwrap();
+        assert!(overview.is_ready && overview.service == "wal-writer", "{body}");
+
+        shutdown.trigger();
+        let (code, body) = get(&server, STATUS).await;
+        let overview: Overview = serde_json::from_str(&body).unwrap();
+        assert!(code == 200 && !overview.is_ready && overview.is_live, "{code} {body}");
     }
 }

@@ -16,6 +16,9 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber, error, warn};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
+use wal_model::{Clock as _, SystemClock};
+
+use super::recent::Recent;
 
 /// How long the same is kept back once it was told. Short enough to watch, long enough to read.
 const WINDOW: Duration = Duration::from_secs(1);
@@ -24,12 +27,15 @@ const REMEMBERED: usize = 1000;
 /// Where the lines that tell of repeats say that they come from; they are never kept back.
 const OWN: &str = "wal_runtime::repeats";
 
-/// A layer that keeps back what was told a moment ago.
-pub(super) struct Repeats(Arc<Mutex<Seen>>);
+/// A layer that keeps back what was told a moment ago, and notes all of it.
+pub(super) struct Repeats {
+    seen: Arc<Mutex<Seen>>,
+    recent: Recent,
+}
 
 impl Repeats {
     /// The layer, with a thread beside it that tells what was kept back. It has no end: it must tell for as long as the process lives.
-    pub(super) fn start() -> std::io::Result<Repeats> {
+    pub(super) fn start(recent: Recent) -> std::io::Result<Repeats> {
         let seen = Arc::<Mutex<Seen>>::default();
         let of_thread = Arc::clone(&seen);
         thread::Builder::new().name("repeats".into()).spawn(move || {
@@ -39,7 +45,7 @@ impl Repeats {
                 due.iter().for_each(tell);
             }
         })?;
-        Ok(Repeats(seen))
+        Ok(Repeats { seen, recent })
     }
 }
 
@@ -52,7 +58,8 @@ impl<S: Subscriber> Layer<S> for Repeats {
         let mut words = Words::default();
         event.record(&mut words);
         let line = Line { level: *metadata.level(), target: metadata.target().to_owned(), message: words.message };
-        lock(&self.0).admits(line, words.fields, Instant::now())
+        self.recent.saw(&line, &words.fields, SystemClock.now());
+        lock(&self.seen).admits(line, words.fields, Instant::now())
     }
 }
 
@@ -90,10 +97,10 @@ impl Visit for Words {
 
 /// What makes two lines the same.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Line {
-    level: Level,
-    target: String,
-    message: String,
+pub(super) struct Line {
+    pub(super) level: Level,
+    pub(super) target: String,
+    pub(super) message: String,
 }
 
 /// A line that was kept back, how often, and with which fields the last time.
@@ -216,10 +223,11 @@ mod tests {
 
     #[test]
     fn warnings_and_errors_are_kept_back_and_nothing_else_and_the_count_is_told() {
-        let (lines, seen) = (Lines::default(), Arc::<Mutex<Seen>>::default());
+        let (lines, seen, recent) = (Lines::default(), Arc::<Mutex<Seen>>::default(), Recent::default());
         let writer = lines.clone();
         let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
-        tracing::subscriber::with_default(subscriber.with(Repeats(Arc::clone(&seen))), || {
+        let layer = Repeats { seen: Arc::clone(&seen), recent: recent.clone() };
+        tracing::subscriber::with_default(subscriber.with(layer), || {
             for offset in 0..3 {
                 tracing::error!(offset, "trouble");
                 tracing::info!(offset, "work");
@@ -236,5 +244,8 @@ mod tests {
             "{text}"
         );
         assert!(text.lines().last().is_some_and(|line| line.contains("ERROR")), "{text}");
+        let noted = recent.all();
+        assert_eq!(noted.len(), 1, "one line, told or kept back, and no other: {noted:?}");
+        assert_eq!((noted[0].message.as_str(), noted[0].fields.as_str(), noted[0].times), ("trouble", "offset=2", 3));
     }
 }

@@ -57,6 +57,11 @@ impl<L: Labels, G: Clone + Default> Gauges<L, G> {
         self.family.get_or_create_owned(labels)
     }
 
+    /// The one with these labels, if it is told of.
+    pub(crate) fn known(&self, labels: &L) -> Option<G> {
+        self.family.get(labels).map(|gauge| gauge.clone())
+    }
+
     /// Tells no more of the one with these labels.
     pub fn forget(&self, labels: &L) {
         self.family.remove(labels);

@@ -10,6 +10,7 @@ use crate::batch_loop::{Observer, Standing};
 
 /// Counts batches, rewinds and fences of one service, and passes everything on.
 pub struct Counting {
+    service: &'static str,
     committed: Counter,
     given_up: Counter,
     records: Counter,
@@ -28,6 +29,7 @@ impl Counting {
         let batches = metrics.batches();
         let own = Service::new(service);
         Counting {
+            service,
             committed: batches.batches.of(&ServiceBatch::new(service, BatchEnd::Committed)),
             given_up: batches.batches.of(&ServiceBatch::new(service, BatchEnd::GivenUp)),
             records: batches.records.of(&own),
@@ -85,7 +87,7 @@ impl Observer for Counting {
     }
 
     fn stands(&self, group: &str, standing: &[Standing]) {
-        self.metrics.stands(group, standing);
+        self.metrics.stands(self.service, group, standing);
         self.next.stands(group, standing);
     }
 }
