@@ -34,7 +34,8 @@ pub fn compare(broker: &Kafka, entries: usize, rounds: usize) -> Result<Rates> {
     Ok(Rates { writer: product, mirror: mirrored })
 }
 
-fn once(broker: &Kafka, part: &str, entries: usize) -> Result<Measured> {
+/// One of them, once.
+pub fn once(broker: &Kafka, part: &str, entries: usize) -> Result<Measured> {
     let stage = Stage::set(broker, PARTITIONS)?;
     if part != "insert" {
         stage.load(entries);
