@@ -4,11 +4,18 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use tempfile::TempDir;
+use wal_model::Topic;
+use wal_model::answer::{Failed, Wish};
+use wal_model::status::Failure;
 use wal_tests::{Kafka, Message, Record};
 
-use crate::support::log::lines_with;
+use crate::support::database::Database;
+use crate::support::log::{lines_with, wait_for_partitions};
+use crate::support::records::{as_read, message};
+use crate::support::retrying::wait_until_at_work;
 use crate::support::{LATER, Log, SOON};
 
 /// So many requests go out together, while the configuration changes.
@@ -120,6 +127,41 @@ fn a_configuration_that_cannot_be_used_changes_nothing_and_is_named() {
     log.send(&[bare(&log, "r3")]);
     log.receipts(&writer, 3, SOON);
     assert_eq!((log.read(&before).len(), log.read(&after).len()), (2, 1));
+}
+
+#[test]
+fn a_scheduler_takes_over_its_limits_and_what_a_service_cannot_take_over_it_names() {
+    let database = Database::new();
+    let log = Log::on(&Kafka::shared().bootstrap(), &database.settings());
+    let target = log.target("reloaded");
+    let [of_scheduler, of_status] = [(); 2].map(|()| File(tempfile::tempdir().unwrap()));
+    of_scheduler.write("[retry_scheduler]\nretry_after_max = \"1h\"\n");
+    of_status.write("[status]\nbatch_records = 100\n");
+    let writer = log.start_ready(&[]);
+    let scheduler = log.start_program_with_file("wal-retry-scheduler", &of_scheduler.path());
+    let status = log.start_program_with_file("wal-status", &of_status.path());
+    wait_until_at_work(&scheduler);
+    wait_for_partitions(&status);
+    let request = format!(r#"{{"namespace":"n","target":"{target}","payload":{{}},"lifecycle":{{"retry_count":1}}}}"#);
+    log.send(&[Message::to(&log.topic("ingress")).value(request)]);
+    let delivery = log.wait_for(&target, 1, LATER).remove(0);
+
+    of_scheduler.write("[retry_scheduler]\nretry_after_max = \"1s\"\nbatch_records = 7\n");
+    scheduler.hang_up();
+    scheduler.wait_for_line("taken over: retry_scheduler.retry_after_max", SOON);
+    scheduler.wait_for_line("takes effect at the next start: retry_scheduler.batch_records", SOON);
+    of_status.write("[status]\nbatch_records = 200\n");
+    status.hang_up();
+    status.wait_for_line("takes effect at the next start: status.batch_records", SOON);
+
+    // A wish for an hour is granted a second now; who waited the hour would not see the end of this.
+    let failure = Failure { code: "BUSY".to_owned(), message: "later".to_owned() };
+    let failures = Topic::parse(&log.topic("failures")).unwrap();
+    let wish = Wish::After(Duration::from_secs(3600));
+    log.send(&[message(&Failed::encode(&as_read(&delivery), &failure, &wish, failures))]);
+    let attempts = log.wait_for(&target, 2, LATER);
+    assert!(attempts.iter().any(|record| record.header("ce_walattempt").as_deref() == Some("2")), "{attempts:?}");
+    assert!(writer.is_running() && scheduler.is_running() && status.is_running());
 }
 
 /// A request that leaves everything to the policy.

@@ -177,10 +177,10 @@ fn load(stage: &Stage, entries: usize, pace: Pace) -> JoinHandle<()> {
             let message = Message::to(topic.as_str()).key(format!("k{}", number % 100)).value(value);
             under_way.push_back(producer.send(&message));
             if under_way.len() >= UNDER_WAY {
-                under_way.pop_front().into_iter().for_each(Sent::acknowledged);
+                under_way.pop_front().map(Sent::acknowledged);
             }
         }
-        under_way.into_iter().for_each(Sent::acknowledged);
+        under_way.into_iter().for_each(|sent| _ = sent.acknowledged());
     })
 }
 

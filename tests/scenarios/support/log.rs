@@ -144,6 +144,14 @@ impl Log {
         Process::start(name, &[], &all)
     }
 
+    /// Starts any of the log's services that also reads a file, whose settings the log's own go before.
+    #[track_caller]
+    pub fn start_program_with_file(&self, name: &str, file: &Path) -> Process {
+        let all = self.env(std::iter::empty());
+        let all: Vec<(&str, &str)> = all.iter().map(|(name, value)| (&**name, &**value)).collect();
+        Process::start(name, &["--config", &file.to_string_lossy()], &all)
+    }
+
     /// Starts a program that starts one of the log's services, in a place of its own; the service's path comes last among the arguments.
     #[track_caller]
     pub fn start_within(&self, program: &str, args: &[&str], name: &str, settings: &[(&str, &str)]) -> Process {

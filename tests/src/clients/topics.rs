@@ -87,6 +87,36 @@ pub fn members(bootstrap: &str, group: &str) -> usize {
     groups.groups().iter().map(|group| group.members().len()).sum()
 }
 
+/// How many partitions each member of a group holds, over all topics.
+#[track_caller]
+pub fn shares(bootstrap: &str, group: &str) -> Vec<usize> {
+    let groups = observer(bootstrap).fetch_group_list(Some(group), VISIBLE_LIMIT);
+    let groups = groups.unwrap_or_else(|error| panic!("no answer about group {group}: {error}"));
+    let members = groups.groups().iter().flat_map(|group| group.members());
+    members.map(|member| member.assignment().and_then(partitions_of).unwrap_or(0)).collect()
+}
+
+/// The partitions of an assignment as the consumer protocol writes it: a version, then topics with their partitions.
+fn partitions_of(mut assignment: &[u8]) -> Option<usize> {
+    let mut take = |count: usize| -> Option<&[u8]> {
+        let (taken, rest) = assignment.split_at_checked(count)?;
+        assignment = rest;
+        Some(taken)
+    };
+    let length = |bytes: &[u8]| bytes.iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
+    take(2)?;
+    let topics = length(take(4)?);
+    let mut all = 0;
+    for _ in 0..topics {
+        let name = length(take(2)?);
+        take(name)?;
+        let partitions = length(take(4)?);
+        take(4 * partitions)?;
+        all += partitions;
+    }
+    Some(all)
+}
+
 /// Commits offsets by partition for a group without members.
 #[track_caller]
 pub fn commit(bootstrap: &str, group: &str, topic: &str, offsets: &[(i32, i64)], metadata: &str) {
