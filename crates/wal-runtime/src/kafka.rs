@@ -29,6 +29,8 @@ const READER_QUEUE_KIB: u32 = 16 * 1024;
 const FETCH_KIB: u32 = 1024;
 /// How long a member may hold a batch before its partitions go to others.
 const POLL_INTERVAL: Duration = Duration::from_secs(60);
+/// The longest time between heartbeats.
+const HEARTBEAT: Duration = Duration::from_secs(1);
 /// How long a producer waits for a topic that brokers say does not exist; 30 s by default, which stalls a whole transaction.
 const PROPAGATION: Duration = Duration::from_secs(5);
 /// How soon clients notice new partitions; 5 minutes by default.
@@ -87,7 +89,9 @@ pub fn consumer(kafka: &Kafka, group: &str) -> ClientConfig {
     // librdkafka refuses an interval shorter than the session.
     let poll_interval = POLL_INTERVAL.max(kafka.session_timeout);
     recommend(&mut config, kafka, &["max.poll.interval.ms"], millis(poll_interval));
-    recommend(&mut config, kafka, &["heartbeat.interval.ms"], millis(kafka.session_timeout / 3));
+    // By a heartbeat a member learns that partitions are to move; the others wait for it.
+    let heartbeat = (kafka.session_timeout / 3).min(HEARTBEAT);
+    recommend(&mut config, kafka, &["heartbeat.interval.ms"], millis(heartbeat));
     config
         .set("group.id", group)
         .set("group.protocol", "classic")
@@ -100,6 +104,15 @@ pub fn consumer(kafka: &Kafka, group: &str) -> ClientConfig {
         .set("queued.max.messages.kbytes", kafka.read_ahead_kib.to_string())
         // Off by default: without it a record that rotted on the way would be stored as it came.
         .set("check.crcs", "true");
+    config
+}
+
+/// A consumer of several topics of which one may have nearly all the load. A sticky assignor counts partitions and not whose they are:
+/// it gives a new member whole topics, be they idle, and the busy one stays with the old member. This one deals each topic out, at the
+/// price that all partitions move when members come or go.
+pub fn consumer_of_lanes(kafka: &Kafka, group: &str) -> ClientConfig {
+    let mut config = consumer(kafka, group);
+    config.set("partition.assignment.strategy", "roundrobin");
     config
 }
 

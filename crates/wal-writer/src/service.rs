@@ -116,7 +116,7 @@ impl Service {
         let transactional_id = kafka::transactional_id(&self.kafka, "writer");
         info!(group, transactional_id, store = %self.store.id(), "wal-writer starting");
         let options = Options {
-            consumer: kafka::consumer(&self.kafka, &group),
+            consumer: kafka::consumer_of_lanes(&self.kafka, &group),
             producer: kafka::transactional(&self.kafka, &transactional_id),
             group: group.clone(),
             reads: Reads::Lanes(lanes),

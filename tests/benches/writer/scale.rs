@@ -1,5 +1,6 @@
 //! One, two and four writers on twelve partitions and one database that takes a fixed time for each request.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -14,6 +15,8 @@ use crate::stage::{Busy, Stage, spread};
 
 const PATIENCE: Duration = Duration::from_secs(180);
 const PARTITIONS: usize = 12;
+/// The ingress topics, high, normal and low.
+const LANES: usize = 3;
 /// What one request takes in the database, and how many it serves at a time: so long that the processor, which the fake and all writers
 /// share, matters little until there are four.
 const SERVICE_TIME: Duration = Duration::from_millis(400);
@@ -67,9 +70,10 @@ fn once(broker: &Kafka, entries: usize, writers: usize) -> Result<(f64, f64)> {
     running.iter().for_each(Running::wait_for_assignment);
     let group = wal_runtime::kafka::group(&stage.kafka, "writer");
     // Three lanes; partitions that still move would be what is measured.
-    let share = 3 * PARTITIONS / writers;
     wait_until("all writers have their share", PATIENCE, || {
-        clients::shares(&stage.bootstrap, &group) == vec![share; writers]
+        let shares = clients::shares(&stage.bootstrap, &group);
+        let is_fair = |share: &BTreeMap<String, usize>| share.values().eq([PARTITIONS / writers; LANES].iter());
+        shares.len() == writers && shares.iter().all(is_fair)
     });
     let receipts = stage.kafka.topics.receipts();
     let arrivals = Arrivals::of(&stage.bootstrap, receipts.as_str(), entries, nameless)?;

@@ -1,19 +1,19 @@
 //! Two of each service on one database, under load, of which some are killed and others stand still for longer than their session.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::thread;
 use std::time::Duration;
 
 use wal_model::Topic;
 use wal_model::answer::{Completed, Failed, Wish};
 use wal_model::status::{Failure, Status};
-use wal_tests::clients::members;
+use wal_tests::clients::{members, shares};
 use wal_tests::{Kafka, Message, Process, Producer, Record, seed, wait_until};
 
 use super::{attempt, stop};
 use crate::support::database::{Database, expect_no_secret};
 use crate::support::load::Request;
-use crate::support::log::wait_until_read;
+use crate::support::log::{PARTITIONS, wait_until_read};
 use crate::support::outcome::log_ids;
 use crate::support::records::{as_read, message};
 use crate::support::{LATER, Load, Log, SOON, load};
@@ -84,6 +84,21 @@ fn two_of_each_lose_nothing_and_double_nothing_while_some_are_killed_and_some_st
     }
     consumer.answer();
     expect_all_completed_once(&log, &consumer, &requests);
+}
+
+/// Most of the load may be on one of the three ingress topics: whoever adds a writer wants half of that one moved.
+#[test]
+fn a_writer_that_is_added_gets_its_share_of_every_lane() {
+    let database = Database::new();
+    let log = Log::on(&Kafka::shared().bootstrap(), &database.settings());
+    let mut writers = Vec::new();
+    for instance in ["0", "1"] {
+        writers.push(log.start_ready(&[("kafka.instance", instance)]));
+        let lanes = ["ingress", "ingress.high", "ingress.low"].map(|lane| log.topic(lane));
+        let share: BTreeMap<String, usize> = lanes.map(|lane| (lane, PARTITIONS / writers.len())).into();
+        let all = vec![share; writers.len()];
+        wait_until("each has its share", SOON, || shares(&log.bootstrap, &log.group()) == all);
+    }
 }
 
 /// Every request has one receipt; every entry is stored once as completed, and was delivered once for each of its attempts.

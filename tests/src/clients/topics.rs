@@ -1,5 +1,6 @@
 //! Topics and groups: created, changed and deleted so that every client sees it when the call returns.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::time::Duration;
 
@@ -87,32 +88,32 @@ pub fn members(bootstrap: &str, group: &str) -> usize {
     groups.groups().iter().map(|group| group.members().len()).sum()
 }
 
-/// How many partitions each member of a group holds, over all topics.
+/// How many partitions of each topic each member of a group holds.
 #[track_caller]
-pub fn shares(bootstrap: &str, group: &str) -> Vec<usize> {
+pub fn shares(bootstrap: &str, group: &str) -> Vec<BTreeMap<String, usize>> {
     let groups = observer(bootstrap).fetch_group_list(Some(group), VISIBLE_LIMIT);
     let groups = groups.unwrap_or_else(|error| panic!("no answer about group {group}: {error}"));
     let members = groups.groups().iter().flat_map(|group| group.members());
-    members.map(|member| member.assignment().and_then(partitions_of).unwrap_or(0)).collect()
+    members.map(|member| member.assignment().and_then(assigned).unwrap_or_default()).collect()
 }
 
-/// The partitions of an assignment as the consumer protocol writes it: a version, then topics with their partitions.
-fn partitions_of(mut assignment: &[u8]) -> Option<usize> {
+/// An assignment as the consumer protocol writes it: a version, then topics with their partitions.
+fn assigned(mut assignment: &[u8]) -> Option<BTreeMap<String, usize>> {
     let mut take = |count: usize| -> Option<&[u8]> {
         let (taken, rest) = assignment.split_at_checked(count)?;
         assignment = rest;
         Some(taken)
     };
-    let length = |bytes: &[u8]| bytes.iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
+    let number = |bytes: &[u8]| bytes.iter().fold(0, |number, byte| number << 8 | usize::from(*byte));
     take(2)?;
-    let topics = length(take(4)?);
-    let mut all = 0;
+    let topics = number(take(4)?);
+    let mut all = BTreeMap::new();
     for _ in 0..topics {
-        let name = length(take(2)?);
-        take(name)?;
-        let partitions = length(take(4)?);
+        let name = number(take(2)?);
+        let name = String::from_utf8_lossy(take(name)?).into_owned();
+        let partitions = number(take(4)?);
         take(4 * partitions)?;
-        all += partitions;
+        all.insert(name, partitions);
     }
     Some(all)
 }
