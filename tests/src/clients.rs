@@ -13,7 +13,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 pub use producer::{Message, Producer, Sent};
 pub use reader::{Committed, Isolation, Record, committed, lag, read_all, read_until};
 pub use topics::{
-    add_partitions, commit, create_topic, create_topics, delete_group_offsets, delete_records, delete_topic, members,
+    add_partitions, assignments, commit, create_topic, create_topics, delete_group_offsets, delete_records,
+    delete_topic, members,
 };
 
 /// The limit of one request to a broker that is up; generous, for a machine where everything runs at once.

@@ -87,6 +87,41 @@ pub fn members(bootstrap: &str, group: &str) -> usize {
     groups.groups().iter().map(|group| group.members().len()).sum()
 }
 
+/// The partitions of each member of a group, by topic, as the group's leader has dealt them out. While partitions move from one member
+/// to another, neither has them.
+#[track_caller]
+pub fn assignments(bootstrap: &str, group: &str) -> Vec<Vec<(String, i32)>> {
+    let groups = observer(bootstrap).fetch_group_list(Some(group), VISIBLE_LIMIT);
+    let groups = groups.unwrap_or_else(|error| panic!("no answer about group {group}: {error}"));
+    let members = groups.groups().iter().flat_map(|group| group.members());
+    members.map(|member| member.assignment().and_then(partitions_of).unwrap_or_default()).collect()
+}
+
+/// Reads what a group's leader has given a member.
+///
+/// ```text
+///   version i16 │ topics i32 │ for each: length i16, name, partitions i32, for each: partition i32 │ what the leader likes
+/// ```
+fn partitions_of(assignment: &[u8]) -> Option<Vec<(String, i32)>> {
+    let (_version, mut rest) = assignment.split_at_checked(2)?;
+    let mut partitions = Vec::new();
+    for _ in 0..number(&mut rest)? {
+        let (length, after) = rest.split_first_chunk::<2>()?;
+        let (name, after) = after.split_at_checked(u16::from_be_bytes(*length).into())?;
+        rest = after;
+        for _ in 0..number(&mut rest)? {
+            partitions.push((String::from_utf8_lossy(name).into_owned(), number(&mut rest)?));
+        }
+    }
+    Some(partitions)
+}
+
+fn number(rest: &mut &[u8]) -> Option<i32> {
+    let (number, after) = rest.split_first_chunk::<4>()?;
+    *rest = after;
+    Some(i32::from_be_bytes(*number))
+}
+
 /// Commits offsets by partition for a group without members.
 #[track_caller]
 pub fn commit(bootstrap: &str, group: &str, topic: &str, offsets: &[(i32, i64)], metadata: &str) {
