@@ -10,7 +10,6 @@
 //!             and one at a time                                            entries ─▶ embedded store
 //!   sizes     bytes of an entry on Kafka and in the store; memory by partitions
 //!   scale     1, 2 and 4 writers on 12 partitions and one database (the fake of ArangoDB with a fixed service time)
-//!   soak      MINUTES RESTART_EVERY [RATE]: a long run with restarts, and its picture; runs only when asked for
 //!   traces    as rates, with a collector of traces that is told of none, one in a hundred, and all
 //! ```
 
@@ -20,8 +19,6 @@ mod lateness;
 mod mirror;
 #[path = "writer/part.rs"]
 mod part;
-#[path = "writer/picture.rs"]
-mod picture;
 #[path = "writer/rates.rs"]
 mod rates;
 #[path = "writer/receipts.rs"]
@@ -30,8 +27,6 @@ mod receipts;
 mod scale;
 #[path = "writer/sizes.rs"]
 mod sizes;
-#[path = "writer/soak.rs"]
-mod soak;
 #[path = "writer/stage.rs"]
 mod stage;
 #[path = "writer/traced.rs"]
@@ -52,11 +47,6 @@ fn main() -> Result<()> {
         arguments.into_iter().partition(|argument| argument.parse::<usize>().is_ok());
     let numbers: Vec<usize> = numbers.iter().filter_map(|number| number.parse().ok()).collect();
     let broker = Kafka::start_to_be_measured();
-    if named.iter().any(|workload| workload == "soak") {
-        let number = |at: usize, otherwise| numbers.get(at).copied().unwrap_or(otherwise);
-        let plan = soak::Plan { minutes: number(0, 60), restart_every: number(1, 3), rate: numbers.get(2).copied() };
-        return soak::run(&broker, &plan);
-    }
     let entries = numbers.first().copied().unwrap_or(50_000);
     let rounds = numbers.get(1).copied().unwrap_or(5);
     let workloads = if named.is_empty() { ALL.map(str::to_owned).to_vec() } else { named };
@@ -68,7 +58,7 @@ fn main() -> Result<()> {
             "sizes" => sizes::tell(&broker, entries)?,
             "scale" => scale::tell(&broker, entries, rounds)?,
             "traces" => traced::tell(&broker, entries, rounds)?,
-            other => bail!("no workload is called {other}; there are rates, receipts, sizes, scale, traces and soak"),
+            other => bail!("no workload is called {other}; there are rates, receipts, sizes, scale and traces"),
         }
     }
     Ok(())

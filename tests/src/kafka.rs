@@ -70,7 +70,13 @@ impl Kafka {
     /// For measurements: what a scenario's node does with its garbage would be measured too.
     #[track_caller]
     pub fn start_to_be_measured() -> Kafka {
-        Kafka::start_on(Jvm::RunsFast, &[])
+        Kafka::start_to_be_measured_with(&[])
+    }
+
+    /// As [`Kafka::start_to_be_measured`], with broker settings that go before the harness's own.
+    #[track_caller]
+    pub fn start_to_be_measured_with(settings: &[(&str, &str)]) -> Kafka {
+        Kafka::start_on(Jvm::RunsFast, settings)
     }
 
     /// As [`Kafka::start`], on a disk of so many bytes, until the node ends; [`Kafka::restart`] finds room.

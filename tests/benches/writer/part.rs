@@ -63,16 +63,6 @@ impl Running {
         self.0.wait_for_line(ASSIGNED, PATIENCE);
     }
 
-    /// Its number in the system.
-    pub fn id(&self) -> u32 {
-        self.0.id()
-    }
-
-    /// SIGKILL.
-    pub fn kill(mut self) {
-        self.0.kill();
-    }
-
     /// Waits until it has done all its entries.
     pub fn finish(self) -> Result<Measured> {
         let status = self.0.wait(PATIENCE);

@@ -34,8 +34,7 @@ pub fn compare(broker: &Kafka, entries: usize, rounds: usize) -> Result<Rates> {
     Ok(Rates { writer: product, mirror: mirrored })
 }
 
-/// One of them, once.
-pub fn once(broker: &Kafka, part: &str, entries: usize) -> Result<Measured> {
+fn once(broker: &Kafka, part: &str, entries: usize) -> Result<Measured> {
     let stage = Stage::set(broker, PARTITIONS)?;
     if part != "insert" {
         stage.load(entries);

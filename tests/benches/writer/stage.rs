@@ -89,7 +89,8 @@ impl Stage {
         due
     }
 
-    fn messages(&self, entries: usize) -> impl Iterator<Item = Message> {
+    /// Requests for the normal lane, keys and all.
+    pub fn messages(&self, entries: usize) -> impl Iterator<Item = Message> + use<> {
         let topic = self.kafka.topics.ingress(Priority::Normal);
         let numbered = requests(&self.target, entries).enumerate();
         numbered.map(move |(number, value)| Message::to(topic.as_str()).key(format!("k{}", number % 100)).value(value))
@@ -98,7 +99,7 @@ impl Stage {
 
 /// Requests, numbered: `{"request_id":"r-0", ..`. What they hold is the same in every run, and compresses badly: so nothing comes out
 /// better than it is for others.
-pub fn requests(target: &str, entries: usize) -> impl Iterator<Item = Vec<u8>> {
+pub fn requests(target: &str, entries: usize) -> impl Iterator<Item = Vec<u8>> + use<> {
     let target = target.to_owned();
     let mut random = fastrand::Rng::with_seed(1);
     (0..entries).map(move |number| {

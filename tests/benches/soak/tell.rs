@@ -1,0 +1,149 @@
+//! What is said at the end: each process in a line, and whether memory, file descriptors and latency stayed what they were.
+
+use crate::histogram::Histogram;
+use crate::plan::GIB;
+use crate::receipts::Outcome;
+use crate::run::{Begun, Phase, Sample, Story};
+use crate::writer::Taken;
+
+/// A change below this share of what it was is none.
+const NOTHING: f64 = 0.05;
+
+/// Prints all of it.
+pub fn tell(story: &Story, rate: f64) {
+    println!(
+        "\n{:26} {:>8} {:>8} {:>10} {:>15} {:>11} {:>9} {:>8} {:>8} {:>10}",
+        "process",
+        "began",
+        "nothing",
+        "caught up",
+        "memory, MiB",
+        "files",
+        "threads",
+        "p50, ms",
+        "p99, ms",
+        "store, GiB"
+    );
+    for (number, phase) in story.phases.iter().enumerate() {
+        line(number, phase, story);
+    }
+    let Outcome { sent, lost, twice, refused } = story.outcome;
+    println!("\n{sent} requests: {lost} without a receipt, {twice} receipts too many, {refused} refused");
+    let settled: Vec<&Sample> = story.samples.iter().filter(|sample| sample.is_settled).collect();
+    let Some(last) = story.samples.last() else { return };
+    println!("the store takes {:.0} bytes of an entry", last.store / (last.at * rate));
+    println!(
+        "the machine's processors were {:.0} % busy, in the middle of the {} settled seconds that are looked at:",
+        100.0 * median(settled.iter().map(|sample| sample.busy)),
+        settled.len()
+    );
+    verdict("memory, MiB", &settled, |sample| taken(sample, |taken| taken.memory));
+    within("memory, MiB", story, |sample| taken(sample, |taken| taken.memory));
+    verdict("file descriptors", &settled, |sample| taken(sample, |taken| taken.descriptors));
+    verdict("threads", &settled, |sample| taken(sample, |taken| taken.threads));
+    verdict("latency p50, ms", &settled, |sample| sample.latency.at(0.5));
+    verdict("latency p99, ms", &settled, |sample| sample.latency.at(0.99));
+}
+
+fn line(number: usize, phase: &Phase, story: &Story) {
+    let begun = match phase.begun {
+        Begun::First => "the first",
+        Begun::AfterTerm => "after a SIGTERM",
+        Begun::AfterKill => "after a SIGKILL",
+    };
+    let all = || story.samples.iter().filter(move |sample| sample.phase == number);
+    let settled: Vec<&Sample> = all().filter(|sample| sample.is_settled).collect();
+    let mut latency = Histogram::default();
+    settled.iter().for_each(|sample| latency.merge(&sample.latency));
+    let ends = |pick: fn(Taken) -> f64| match (settled.first(), settled.last()) {
+        (Some(first), Some(last)) => format!("{:.0} to {:.0}", taken(first, pick), taken(last, pick)),
+        _ => "-".to_owned(),
+    };
+    println!(
+        "{:26} {:>4.1} min {:>6.0} s {:>10} {:>15} {:>11} {:>9} {:>8.0} {:>8.0} {:>10.1}",
+        format!("{}, {begun}", number + 1),
+        phase.from / 60.0,
+        phase.silent,
+        phase.caught_up.map_or("never".to_owned(), |after| format!("{after:.0} s")),
+        ends(|taken| taken.memory),
+        ends(|taken| taken.descriptors),
+        ends(|taken| taken.threads),
+        latency.at(0.5),
+        latency.at(0.99),
+        all().last().map_or(0.0, |sample| sample.store / GIB)
+    );
+}
+
+/// The first third of all settled seconds beside the last third, whichever process it was.
+fn verdict(what: &str, settled: &[&Sample], pick: fn(&Sample) -> f64) {
+    let all: Vec<(f64, f64)> = settled
+        .iter()
+        .map(|sample| (sample.at / 3600.0, pick(sample)))
+        .filter(|(_, value)| value.is_finite())
+        .collect();
+    if all.len() < 6 {
+        println!("  {what:18} too few settled seconds to say anything");
+        return;
+    }
+    let values: Vec<f64> = all.iter().map(|(_, value)| *value).collect();
+    let third = values.len() / 3;
+    let (first, last) = (&values[..third], &values[values.len() - third..]);
+    let (was, is) = (quartiles(first), quartiles(last));
+    let (change, spread) = (is[1] - was[1], (was[2] - was[0]).max(is[2] - is[0]).max(NOTHING * was[1]));
+    let word = match change {
+        change if change > spread => "RISES",
+        change if change < -spread => "falls",
+        _ => "flat",
+    };
+    println!(
+        "  {what:18} {word:5}  first third {:.0} ({:.0} to {:.0}), last third {:.0} ({:.0} to {:.0}); slope {:+.1} an hour",
+        was[1],
+        was[0],
+        was[2],
+        is[1],
+        is[0],
+        is[2],
+        slope(&all)
+    );
+}
+
+/// The slope within each process: a restart would hide what only grows while it runs.
+fn within(what: &str, story: &Story, pick: fn(&Sample) -> f64) {
+    let slopes: Vec<f64> = (0..story.phases.len())
+        .map(|phase| {
+            let settled = story.samples.iter().filter(|sample| sample.phase == phase && sample.is_settled);
+            settled.map(|sample| (sample.at / 60.0, pick(sample))).filter(|(_, value)| value.is_finite()).collect()
+        })
+        .filter(|points: &Vec<(f64, f64)>| points.len() >= 20)
+        .map(|points| slope(&points))
+        .collect();
+    if slopes.is_empty() {
+        return;
+    }
+    let [low, middle, high] = quartiles(&slopes);
+    println!("  {what:18} within one process {middle:+.1} a minute ({low:+.1} to {high:+.1})");
+}
+
+fn taken(sample: &Sample, pick: fn(Taken) -> f64) -> f64 {
+    sample.taken.map_or(f64::NAN, pick)
+}
+
+/// The quarter, the middle and the three quarters.
+fn quartiles(values: &[f64]) -> [f64; 3] {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    [1, 2, 3].map(|quarter| sorted[(sorted.len() - 1) * quarter / 4])
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let values: Vec<f64> = values.collect();
+    if values.is_empty() { f64::NAN } else { quartiles(&values)[1] }
+}
+
+/// By least squares.
+fn slope(points: &[(f64, f64)]) -> f64 {
+    let count = points.len() as f64;
+    let (x, y) = points.iter().fold((0.0, 0.0), |(x, y), point| (x + point.0 / count, y + point.1 / count));
+    let over = points.iter().map(|point| (point.0 - x) * (point.1 - y)).sum::<f64>();
+    over / points.iter().map(|point| (point.0 - x).powi(2)).sum::<f64>()
+}
