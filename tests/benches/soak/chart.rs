@@ -68,7 +68,7 @@ pub fn draw(story: &Story, rate: f64) -> String {
         chart.draw(&mut svg, story, (top, minutes));
     }
     let bottom = height - 22.0;
-    for minute in ticks(minutes).filter(|minute| *minute <= minutes) {
+    for minute in ticks(minutes) {
         text(&mut svg, (x(minute, minutes) - 4.0, bottom), "", &format!("{minute}"));
     }
     text(&mut svg, (WIDTH - RIGHT + 14.0, bottom), "", "minutes");
@@ -119,17 +119,19 @@ fn charts() -> Vec<Chart> {
 impl Chart {
     fn draw(&self, svg: &mut String, story: &Story, (top, minutes): (f64, f64)) {
         let drawn: Vec<Vec<(f64, f64)>> = self.lines.iter().map(|line| points(line, &story.samples)).collect();
-        let most = drawn.iter().flatten().map(|point| point.1).filter(|value| value.is_finite()).fold(1.0, f64::max);
+        let values = || drawn.iter().flatten().map(|point| point.1).filter(|value| value.is_finite());
+        let (least, most) = (values().fold(f64::MAX, f64::min), values().fold(1.0, f64::max));
         let (low, high, marks) = match self.scale {
             Scale::Linear => {
-                let step = step(most);
+                let step = step(most, 4.0);
                 let high = (most / step).ceil() * step;
                 (0.0, high, (0..).map(|mark| f64::from(mark) * step).take_while(|mark| *mark <= high * 1.001).collect())
             }
             Scale::Decades => {
-                let high = most.log10().ceil();
-                let marks: Vec<f64> = (0..).map(f64::from).take_while(|mark| *mark <= high).collect();
-                (0.0, high, marks)
+                let (low, high) = (least.log10().floor(), most.log10().ceil());
+                let marks: Vec<f64> =
+                    (0..).map(|mark| low + f64::from(mark)).take_while(|mark| *mark <= high).collect();
+                (low, high, marks)
             }
         };
         let y = |value: f64| top + HEIGHT - HEIGHT * (value - low) / (high - low);
@@ -153,7 +155,7 @@ impl Chart {
             let mut path = String::new();
             let mut is_down = false;
             for (minute, value) in points {
-                let value = if self.scale == Scale::Decades { value.max(1.0).log10() } else { *value };
+                let value = if self.scale == Scale::Decades { value.log10() } else { *value };
                 if value.is_finite() {
                     let _ =
                         write!(path, "{}{:.1} {:.1}", if is_down { 'L' } else { 'M' }, x(*minute, minutes), y(value));
@@ -185,15 +187,15 @@ fn x(minute: f64, minutes: f64) -> f64 {
     LEFT + (WIDTH - LEFT - RIGHT) * minute / minutes
 }
 
-/// About four steps up to the most, each 1, 2 or 5 of some power of ten.
-fn step(most: f64) -> f64 {
-    let power = 10_f64.powf((most / 4.0).log10().floor());
-    [1.0, 2.0, 5.0, 10.0].into_iter().map(|times| times * power).find(|step| most / step <= 4.0).unwrap_or(10.0 * power)
+/// At most so many steps up to the most, each 1, 2 or 5 of some power of ten.
+fn step(most: f64, count: f64) -> f64 {
+    let power = 10_f64.powf((most / count).log10().floor());
+    [1.0, 2.0, 5.0].into_iter().map(|times| times * power).find(|step| most / step <= count).unwrap_or(10.0 * power)
 }
 
 fn ticks(most: f64) -> impl Iterator<Item = f64> {
-    let step = step(most).max(1.0) / if most > 40.0 { 2.0 } else { 1.0 };
-    (0..=10).map(move |tick| f64::from(tick) * step)
+    let step = step(most, 8.0).max(1.0);
+    (0..).map(move |tick| f64::from(tick) * step).take_while(move |tick| *tick <= most)
 }
 
 fn text(svg: &mut String, (x, y): (f64, f64), class: &str, text: &str) {

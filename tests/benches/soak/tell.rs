@@ -33,9 +33,12 @@ pub fn tell(story: &Story, rate: f64) {
     let Some(last) = story.samples.last() else { return };
     println!("the store takes {:.0} bytes of an entry", last.store / (last.at * rate));
     println!(
-        "the machine's processors were {:.0} % busy, in the middle of the {} settled seconds that are looked at:",
-        100.0 * median(settled.iter().map(|sample| sample.busy)),
-        settled.len()
+        "flat: the middles of the first and the last third are no further apart than the middle half of either, or 5 %"
+    );
+    println!(
+        "{} seconds are looked at, from 20 s after a process has caught up; processors {:.0} % busy in the middle of them",
+        settled.len(),
+        100.0 * median(settled.iter().map(|sample| sample.busy))
     );
     verdict("memory, MiB", &settled, |sample| taken(sample, |taken| taken.memory));
     within("memory, MiB", story, |sample| taken(sample, |taken| taken.memory));
