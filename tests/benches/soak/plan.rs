@@ -20,6 +20,8 @@ const PARTITION_BYTES: f64 = (256 + 2 * 64) as f64 * MIB;
 const TOPICS: usize = 4;
 /// What an entry of 1 KiB takes in the embedded store (`sizes` of the writer's benchmark) and a tenth more.
 const ENTRY_BYTES: f64 = 4000.0;
+/// The store's file grows by up to so much at a time; what of it is not used yet takes no room until a start after a SIGKILL writes all of it.
+const STEP: f64 = 4.0 * GIB;
 /// Left to others.
 const RESERVE: f64 = 5.0 * GIB;
 const MIB: f64 = 1024.0 * 1024.0;
@@ -66,7 +68,7 @@ impl Plan {
     pub fn check_space(&self, rate: f64) -> Result<()> {
         let folder = std::env::temp_dir();
         let (free, entries) = (free_space(&folder)?, rate * self.length.as_secs_f64());
-        let (store, kafka) = (entries * ENTRY_BYTES, (TOPICS * PARTITIONS) as f64 * PARTITION_BYTES);
+        let (store, kafka) = (STEP + entries * ENTRY_BYTES, (TOPICS * PARTITIONS) as f64 * PARTITION_BYTES);
         let room = free - RESERVE - kafka;
         if store <= room {
             return Ok(());
@@ -79,10 +81,14 @@ impl Plan {
             folder.display(),
             free / GIB,
             RESERVE / GIB,
-            (room.max(0.0) / ENTRY_BYTES / self.length.as_secs_f64()).floor(),
-            (room.max(0.0) / ENTRY_BYTES / rate / 60.0).floor()
+            (entries_in(room) / self.length.as_secs_f64()).floor(),
+            (entries_in(room) / rate / 60.0).floor()
         )
     }
+}
+
+fn entries_in(room: f64) -> f64 {
+    ((room - STEP) / ENTRY_BYTES).max(0.0)
 }
 
 /// Bytes that the disk below a folder has free for us.

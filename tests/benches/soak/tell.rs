@@ -7,7 +7,7 @@ use crate::run::{Begun, Phase, Sample, Story};
 use crate::writer::Taken;
 
 /// A change below this share of what it was is none.
-const NOTHING: f64 = 0.05;
+const NOTHING: f64 = 0.1;
 
 /// Prints all of it.
 pub fn tell(story: &Story, rate: f64) {
@@ -92,14 +92,10 @@ fn verdict(what: &str, settled: &[&Sample], pick: fn(&Sample) -> f64) {
     let third = values.len() / 3;
     let (first, last) = (&values[..third], &values[values.len() - third..]);
     let (was, is) = (quartiles(first), quartiles(last));
-    let (change, spread) = (is[1] - was[1], (was[2] - was[0]).max(is[2] - is[0]).max(NOTHING * was[1]));
-    let word = match change {
-        change if change > spread => "RISES",
-        change if change < -spread => "falls",
-        _ => "flat",
-    };
+    let (change, scatter) = (is[1] - was[1], (was[2] - was[0]).max(is[2] - is[0]));
+    let word = word(change, NOTHING * was[1], scatter);
     println!(
-        "  {what:18} {word:5}  first third {:.0} ({:.0} to {:.0}), last third {:.0} ({:.0} to {:.0}); slope {:+.1} an hour",
+        "  {what:18} {word:7}  first third {:.0} ({:.0} to {:.0}), last third {:.0} ({:.0} to {:.0}); slope {:+.1} an hour",
         was[1],
         was[0],
         was[2],
@@ -110,21 +106,43 @@ fn verdict(what: &str, settled: &[&Sample], pick: fn(&Sample) -> f64) {
     );
 }
 
-/// The slope within each process: a restart would hide what only grows while it runs.
+/// What becomes of it within each process: a restart would hide what only grows while it runs.
 fn within(what: &str, story: &Story, pick: fn(&Sample) -> f64) {
-    let slopes: Vec<f64> = (0..story.phases.len())
-        .map(|phase| {
-            let settled = story.samples.iter().filter(|sample| sample.phase == phase && sample.is_settled);
-            settled.map(|sample| (sample.at / 60.0, pick(sample))).filter(|(_, value)| value.is_finite()).collect()
-        })
-        .filter(|points: &Vec<(f64, f64)>| points.len() >= 20)
-        .map(|points| slope(&points))
-        .collect();
-    if slopes.is_empty() {
+    let phases = (0..story.phases.len()).map(|phase| -> Vec<(f64, f64)> {
+        let settled = story.samples.iter().filter(|sample| sample.phase == phase && sample.is_settled);
+        settled.map(|sample| (sample.at / 60.0, pick(sample))).filter(|(_, value)| value.is_finite()).collect()
+    });
+    let phases: Vec<Vec<(f64, f64)>> = phases.filter(|points| points.len() >= 20).collect();
+    if phases.is_empty() {
         return;
     }
-    let [low, middle, high] = quartiles(&slopes);
-    println!("  {what:18} within one process {middle:+.1} a minute ({low:+.1} to {high:+.1})");
+    let third = |points: &Vec<(f64, f64)>, from: usize| {
+        median(points[from * points.len() / 3..(from + 1) * points.len() / 3].iter().map(|point| point.1))
+    };
+    let changes: Vec<f64> = phases.iter().map(|points| third(points, 2) - third(points, 0)).collect();
+    let slopes: Vec<f64> = phases.iter().map(|points| slope(points)).collect();
+    let (change, slopes) = (quartiles(&changes), quartiles(&slopes));
+    let was = median(phases.iter().map(|points| third(points, 0)));
+    println!(
+        "  {what:18} {:7}  from the first to the last third of each process {:+.0} ({:+.0} to {:+.0}), slope {:+.1} a minute ({:+.1} to {:+.1})",
+        word(change[1], NOTHING * was, 0.0),
+        change[1],
+        change[0],
+        change[2],
+        slopes[1],
+        slopes[0],
+        slopes[2]
+    );
+}
+
+/// What a change is called.
+fn word(change: f64, nothing: f64, scatter: f64) -> &'static str {
+    match change {
+        change if change.abs() <= nothing => "flat",
+        change if change.abs() <= scatter => "unclear",
+        change if change > 0.0 => "RISES",
+        _ => "falls",
+    }
 }
 
 fn taken(sample: &Sample, pick: fn(Taken) -> f64) -> f64 {
