@@ -33,7 +33,8 @@ pub fn tell(story: &Story, rate: f64) {
     let Some(last) = story.samples.last() else { return };
     println!("the store takes {:.0} bytes of an entry", last.store / (last.at * rate));
     println!(
-        "flat: the middles of the first and the last third are no further apart than the middle half of either, or 5 %"
+        "flat is a change of {:.0} % or less from the first third to the last; unclear a larger one that is less than the middle half of either scatters",
+        100.0 * NOTHING
     );
     println!(
         "{} seconds are looked at, from 20 s after a process has caught up; processors {:.0} % busy in the middle of them",
