@@ -37,7 +37,7 @@ impl Histogram {
     }
 
     /// What this share of all do not exceed, in milliseconds; not a number if there are none.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss, reason = "a rank")]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rank")]
     pub fn at(&self, share: f64) -> f64 {
         let rank = ((self.total as f64 * share).ceil() as u64).max(1);
         let mut sum = 0;

@@ -276,7 +276,7 @@ fn settle(samples: &mut [Sample], phases: &mut [Phase], rate: f64) {
         let all: Vec<&mut Sample> = samples.iter_mut().filter(|sample| sample.phase == number).collect();
         let receives = |sample: &&mut Sample| sample.received > 0.0;
         // The second of the signal may still have receipts of before it.
-        let after: usize = all.iter().skip(1).position(|sample| receives(&sample)).map_or(all.len(), |at| at + 1);
+        let after: usize = all.iter().skip(1).position(receives).map_or(all.len(), |at| at + 1);
         let Some(back) = all.get(after) else { continue };
         phase.silent = back.at - phase.from;
         let is_behind = |sample: &Sample| sample.behind as f64 > rate;

@@ -74,7 +74,7 @@ fn line(number: usize, phase: &Phase, story: &Story) {
         ends(|taken| taken.threads),
         latency.at(0.5),
         latency.at(0.99),
-        all().last().map_or(0.0, |sample| sample.store / GIB)
+        all().next_back().map_or(0.0, |sample| sample.store / GIB)
     );
 }
 
