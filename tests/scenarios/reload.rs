@@ -7,14 +7,11 @@ use std::thread;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use wal_model::Topic;
-use wal_model::answer::{Failed, Wish};
-use wal_model::status::Failure;
+use wal_model::answer::Wish;
 use wal_tests::{Kafka, Message, Record};
 
 use crate::support::database::Database;
 use crate::support::log::{lines_with, wait_for_partitions};
-use crate::support::records::{as_read, message};
 use crate::support::retrying::wait_until_at_work;
 use crate::support::{LATER, Log, SOON};
 
@@ -155,10 +152,7 @@ fn a_scheduler_takes_over_its_limits_and_what_a_service_cannot_take_over_it_name
     status.wait_for_line("takes effect at the next start: status.batch_records", SOON);
 
     // A wish for an hour is granted a second now; who waited the hour would not see the end of this.
-    let failure = Failure { code: "BUSY".to_owned(), message: "later".to_owned() };
-    let failures = Topic::parse(&log.topic("failures")).unwrap();
-    let wish = Wish::After(Duration::from_secs(3600));
-    log.send(&[message(&Failed::encode(&as_read(&delivery), &failure, &wish, failures))]);
+    log.send(&[log.failed(&delivery, &Wish::After(Duration::from_secs(3600)))]);
     let attempts = log.wait_for(&target, 2, LATER);
     assert!(attempts.iter().any(|record| record.header("ce_walattempt").as_deref() == Some("2")), "{attempts:?}");
     assert!(writer.is_running() && scheduler.is_running() && status.is_running());

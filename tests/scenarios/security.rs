@@ -11,16 +11,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
-use wal_model::answer::{Completed, Failed, Wish};
-use wal_model::status::Failure;
+use wal_model::answer::Wish;
 use wal_runtime::acls::{self, Names, Resource, Rule, Service};
 use wal_runtime::config;
-use wal_tests::{Kafka, Message, Process, Producer, Proxy, Record, seed, wait_until};
+use wal_tests::{Kafka, Message, Process, Producer, Proxy, seed, wait_until};
 
 use crate::support::database::Database;
 use crate::support::load::Request;
 use crate::support::log::{lines_with, wait_for_partitions};
-use crate::support::records::{as_read, message};
 use crate::support::retrying::wait_until_at_work;
 use crate::support::{LATER, Load, Log, Outcome, SOON, load};
 use certificates::{Authority, Validity};
@@ -150,13 +148,13 @@ fn each_service_works_as_a_user_of_its_own_with_the_rules_that_are_printed_and_n
     let (bad, good) = first.split_at(declined);
     log.send(
         &bad.iter()
-            .map(|record| failed(&log, record))
-            .chain(good.iter().map(|record| completed(&log, record)))
+            .map(|record| log.failed(record, &Wish::None))
+            .chain(good.iter().map(|record| log.completed(record)))
             .collect::<Vec<_>>(),
     );
     let all = log.wait_for(&target, REQUESTS + declined, LATER);
     let again = all.iter().filter(|record| record.header("ce_walattempt").as_deref() == Some("2"));
-    log.send(&again.map(|record| completed(&log, record)).collect::<Vec<_>>());
+    log.send(&again.map(|record| log.completed(record)).collect::<Vec<_>>());
     wait_until("every entry is completed", LATER, || database.count("completed") == REQUESTS);
 
     for process in [&writer, &scheduler, &status] {
@@ -264,15 +262,4 @@ fn expect_stored_once_or_refused(outcome: &Outcome, requests: &[Request]) {
     }
     assert_eq!((outcome.documents.len(), outcome.deliveries.len()), (stored, stored), "nothing else is there");
     assert_eq!(outcome.acks, []);
-}
-
-fn completed(log: &Log, record: &Record) -> Message {
-    let topics = wal_model::topics::Topics::new(&log.prefix).expect("a usable prefix");
-    message(&Completed::encode(&as_read(record), None, topics.acks()))
-}
-
-fn failed(log: &Log, record: &Record) -> Message {
-    let topics = wal_model::topics::Topics::new(&log.prefix).expect("a usable prefix");
-    let failure = Failure { code: "DOWN".to_owned(), message: "later".to_owned() };
-    message(&Failed::encode(&as_read(record), &failure, &Wish::None, topics.failures()))
 }

@@ -1,15 +1,12 @@
 //! The steps of entries as a collector is told of them, from the caller's trace to the retry of a delivery.
 
-use wal_model::Topic;
-use wal_model::answer::{Completed, Failed, Wish};
-use wal_model::status::Failure;
+use wal_model::answer::Wish;
 use wal_tests::{Kafka, Message, Record, free_port, wait_until};
 
 use crate::support::collector::{Collector, Span};
 use crate::support::database::Database;
 use crate::support::http;
 use crate::support::log::wait_for_partitions;
-use crate::support::records::{as_read, message};
 use crate::support::retrying::wait_until_at_work;
 use crate::support::{LATER, Log};
 
@@ -52,12 +49,10 @@ fn an_entry_is_followed_from_its_callers_trace_through_a_retry_to_its_answer() {
     assert_eq!((own == TRACE, &*flags), (false, "00"), "at a ratio of nothing");
 
     // It fails once, and is completed then.
-    let failure = Failure { code: "CARD_DECLINED".to_owned(), message: "no money".to_owned() };
-    let [acks, failures] = ["acks", "failures"].map(|name| Topic::parse(&log.topic(name)).expect("a topic of the log"));
-    log.send(&[message(&Failed::encode(&as_read(sampled), &failure, &Wish::None, failures))]);
+    log.send(&[log.failed(sampled, &Wish::None)]);
     let all = log.wait_for(&target, 4, LATER);
     let retry = all.iter().find(|record| record.header("ce_walattempt").as_deref() == Some("2")).expect("a retry");
-    log.send(&[message(&Completed::encode(&as_read(retry), None, acks))]);
+    log.send(&[log.completed(retry)]);
     let (again, step_again, flags) = context(retry);
     assert_eq!((again == TRACE, &*flags), (false, "01"), "a trace of its own, sampled as the first was");
     assert_eq!(retry.header("ce_traceparent").as_deref(), Some(&*asked), "and it is known where it all began");

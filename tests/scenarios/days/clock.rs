@@ -4,14 +4,11 @@ use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 
-use wal_model::Topic;
-use wal_model::answer::{Completed, Failed, Wish};
-use wal_model::status::Failure;
+use wal_model::answer::Wish;
 use wal_tests::{Kafka, Message, Record, tools, wait_until};
 
 use crate::support::database::Database;
 use crate::support::log::wait_for_partitions;
-use crate::support::records::{as_read, message};
 use crate::support::retrying::wait_until_at_work;
 use crate::support::{LATER, Log, SOON};
 
@@ -45,22 +42,22 @@ fn a_clock_that_is_stepped_back_an_hour_makes_retries_late_and_nothing_early_los
 
     log.send(&[request(&log, &target, "before")]);
     let first = attempt(&log.wait_for(&target, 1, LATER), "before", 1);
-    log.send(&[failed(&log, &first)]);
+    log.send(&[log.failed(&first, &Wish::None)]);
     let second = attempt(&log.wait_for(&target, 2, LATER), "before", 2);
 
     step(-3600);
-    log.send(&[failed(&log, &second), request(&log, &target, "meanwhile")]);
+    log.send(&[log.failed(&second, &Wish::None), request(&log, &target, "meanwhile")]);
     // What does not wait goes on: it is stored, delivered and completed.
     let all = log.wait_for(&target, 3, LATER);
     let other = attempt(&all, "meanwhile", 1);
     assert!(sent(&other) < sent(&second), "the clock was stepped back: {} and {}", sent(&other), sent(&second));
-    log.send(&[completed(&log, &other)]);
+    log.send(&[log.completed(&other)]);
     wait_until("it is completed", LATER, || database.count("completed") == 1);
     assert_eq!(log.read(&target).len(), 3, "whose time has not come by the clock stays where it is");
 
     step(0);
     let third = attempt(&log.wait_for(&target, 4, LATER), "before", 3);
-    log.send(&[completed(&log, &third)]);
+    log.send(&[log.completed(&third)]);
     wait_until("both are completed", LATER, || database.count("completed") == 2);
     assert_eq!(log.receipts(&writer, 2, SOON).len(), 2);
     assert_eq!(log.read(&target).len(), 4, "each attempt once");
@@ -89,15 +86,4 @@ fn attempt(deliveries: &[Record], name: &str, number: u32) -> Record {
 /// When its publisher sent it, by its clock.
 fn sent(delivery: &Record) -> String {
     delivery.header("ce_walsent").expect("every delivery says so")
-}
-
-fn failed(log: &Log, delivery: &Record) -> Message {
-    let failure = Failure { code: "BUSY".to_owned(), message: "later".to_owned() };
-    let to = Topic::parse(&log.topic("failures")).expect("a topic of the log");
-    message(&Failed::encode(&as_read(delivery), &failure, &Wish::None, to))
-}
-
-fn completed(log: &Log, delivery: &Record) -> Message {
-    let to = Topic::parse(&log.topic("acks")).expect("a topic of the log");
-    message(&Completed::encode(&as_read(delivery), None, to))
 }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use wal_model::status::Status;
-use wal_model::{Entry, Timestamp};
+use wal_model::answer::{Completed, Failed, Wish};
+use wal_model::status::{Failure, Status};
+use wal_model::{Entry, Timestamp, Topic};
 use wal_runtime::config::{self, Settings, TopicSettings};
 use wal_runtime::topics;
 use wal_store::{EntryStore, Query, Range};
@@ -17,6 +18,7 @@ use wal_tests::{Isolation, Message, Process, Producer, Record, prefix, unique, w
 
 use super::SOON;
 use super::database::Database;
+use super::records::{as_read, message};
 use super::turns::{self, Turn};
 
 /// Partitions of every topic of the log, as long as a scenario does not say otherwise.
@@ -104,6 +106,21 @@ impl Log {
         let topic = unique(name);
         create_topic(&self.bootstrap, &topic, PARTITIONS, &[]);
         topic
+    }
+
+    /// A consumer's word that the attempt of a delivery is done.
+    pub fn completed(&self, delivery: &Record) -> Message {
+        message(&Completed::encode(&as_read(delivery), None, self.own_topic("acks")))
+    }
+
+    /// A consumer's word that the attempt of a delivery has failed, and what it wishes.
+    pub fn failed(&self, delivery: &Record, wish: &Wish) -> Message {
+        let failure = Failure { code: "BUSY".to_owned(), message: "later".to_owned() };
+        message(&Failed::encode(&as_read(delivery), &failure, wish, self.own_topic("failures")))
+    }
+
+    fn own_topic(&self, name: &str) -> Topic {
+        Topic::parse(&self.topic(name)).expect("a topic of the log")
     }
 
     /// Starts a writer, with settings (dotted keys) that go before the log's own; does not wait for it.
