@@ -6,20 +6,17 @@
 //! ```
 
 mod certificates;
+mod rules;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
-use wal_model::answer::Wish;
 use wal_runtime::acls::{self, Names, Resource, Rule, Service};
 use wal_runtime::config;
-use wal_tests::{Kafka, Message, Process, Producer, Proxy, seed, wait_until};
+use wal_tests::{Kafka, Process, Producer, Proxy, seed};
 
-use crate::support::database::Database;
 use crate::support::load::Request;
 use crate::support::log::{lines_with, wait_for_partitions};
-use crate::support::retrying::wait_until_at_work;
 use crate::support::{LATER, Load, Log, Outcome, SOON, load};
 use certificates::{Authority, Validity};
 
@@ -116,53 +113,6 @@ fn as_user(service: Service, password: &str, ca: &Path) -> Vec<(&'static str, St
 fn start(log: &Log, service: Service, settings: &[(&'static str, String)], more: &[(&str, &str)]) -> Process {
     let settings: Vec<(&str, &str)> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
     log.start_program(service.program(), &[&settings[..], more].concat(), &[])
-}
-
-#[test]
-fn each_service_works_as_a_user_of_its_own_with_the_rules_that_are_printed_and_no_others() {
-    let secured = Secured::start(Validity::Now);
-    let database = Database::new();
-    let log = secured.log(&database.settings());
-    let target = log.target("secured");
-    secured.allow(&log, &[Names::parse(&target)]);
-    let user = |service| as_user(service, PASSWORD, &secured.file("ca.pem"));
-    let writer = start(&log, Service::Writer, &user(Service::Writer), &[]);
-    let scheduler = start(&log, Service::RetryScheduler, &user(Service::RetryScheduler), &[]);
-    let status = start(&log, Service::Status, &user(Service::Status), &[]);
-    wait_for_partitions(&writer);
-    wait_until_at_work(&scheduler);
-    wait_for_partitions(&status);
-
-    const REQUESTS: usize = 40;
-    let request = |number: usize| {
-        let lifecycle = json!({"retry_count": 1, "delay": 0.1});
-        let value = json!({"namespace": "secured", "target": target, "request_id": format!("r-{number}"),
-            "payload": {"number": number}, "lifecycle": lifecycle});
-        Message::to(&log.topic("ingress")).key(format!("k{number}")).value(value.to_string())
-    };
-    log.send(&(0..REQUESTS).map(request).collect::<Vec<_>>());
-    log.receipts(&writer, REQUESTS, LATER);
-    // One in four is declined once, and comes back.
-    let first = log.wait_for(&target, REQUESTS, LATER);
-    let declined = REQUESTS / 4;
-    let (bad, good) = first.split_at(declined);
-    log.send(
-        &bad.iter()
-            .map(|record| log.failed(record, &Wish::None))
-            .chain(good.iter().map(|record| log.completed(record)))
-            .collect::<Vec<_>>(),
-    );
-    let all = log.wait_for(&target, REQUESTS + declined, LATER);
-    let again = all.iter().filter(|record| record.header("ce_walattempt").as_deref() == Some("2"));
-    log.send(&again.map(|record| log.completed(record)).collect::<Vec<_>>());
-    wait_until("every entry is completed", LATER, || database.count("completed") == REQUESTS);
-
-    for process in [&writer, &scheduler, &status] {
-        assert_eq!(lines_with(process, "uthorization"), Vec::<String>::new(), "nothing was denied");
-        assert!(process.lines().iter().all(|line| !line.text.contains(PASSWORD)), "the password is nobody's to read");
-        process.terminate();
-        assert!(process.wait(SOON).success(), "{process:?}");
-    }
 }
 
 #[test]

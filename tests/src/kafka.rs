@@ -205,8 +205,13 @@ impl Kafka {
         });
     }
 
+    /// What the node has logged, with what it allowed to whom if it has an authorizer.
+    pub fn log(&self) -> String {
+        fs::read_to_string(log_path(&self.folder)).unwrap_or_default()
+    }
+
     fn log_tail(&self) -> String {
-        let log = fs::read_to_string(log_path(&self.folder)).unwrap_or_default();
+        let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
         let last = lines[lines.len().saturating_sub(LOG_TAIL)..].join("\n");
         format!("{:?}\n{}:\n{last}", self.process, log_path(&self.folder).display())

@@ -1,4 +1,4 @@
-//! The eight places where rdkafka's safe interface is not enough, each wrapped so that the rest stays safe.
+//! The nine places where rdkafka's safe interface is not enough, each wrapped so that the rest stays safe.
 //!
 //! 1. `commit_transaction` of rdkafka 0.39 flushes in slices of 100 ms, so that a commit costs about 101 ms whatever its size. The
 //!    native call flushes by itself and takes 3 to 4 ms. (`BaseProducer::poll` keeps polling until its timeout has passed.)
@@ -10,19 +10,27 @@
 //! 6. Where a partition ended in the broker's last answer is not told at all.
 //! 7. The safe interface does not say whether a record whose delivery failed may have been written all the same.
 //! 8. A client of questions alone is polled by nobody, so why it cannot reach a broker is told to nobody.
+//! 9. A cluster may tell of no broker for a moment. librdkafka 2.12 then throws away all that it knows of, and its own way back to the
+//!    bootstrap servers may be cut off by the very answer that makes it necessary, for ever (its issue 5301).
 
 #![expect(unsafe_code, reason = "calls into librdkafka, each with its proof")]
 
 use std::ffi::{CStr, CString};
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
-use std::time::Duration;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka_sys as sys;
+
+/// How often it is looked whether a client has lost its cluster.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The longest list of bootstrap servers that a client finds back to.
+const BOOTSTRAP_LEN: usize = 8192;
 
 /// What a transactional call answered, with the flags that decide what may be done next.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -120,6 +128,52 @@ pub fn commit<C: ClientContext>(producer: &Client<C>, timeout: Duration) -> Resu
 pub fn abort<C: ClientContext>(producer: &Client<C>, timeout: Duration) -> Result<(), TransactionError> {
     // SAFETY: the producer lives for the call.
     outcome(unsafe { sys::rd_kafka_abort_transaction(producer.native_ptr(), millis(timeout)) })
+}
+
+/// The way back to the cluster for a client that does not know of any broker any more. Kept beside the client and looked at whenever that
+/// is used: most of the time there is nothing to do.
+#[derive(Debug)]
+pub struct WayBack {
+    looked: Mutex<Instant>,
+    every: Duration,
+}
+
+impl Default for WayBack {
+    fn default() -> WayBack {
+        WayBack { looked: Mutex::new(Instant::now()), every: LOOK_EVERY }
+    }
+}
+
+impl WayBack {
+    /// Sends the client to its bootstrap servers if the last answer told it of no broker.
+    pub fn look<C: ClientContext>(&self, client: &Client<C>) {
+        let mut looked = self.looked.lock().expect("nothing panics while it is held");
+        if looked.elapsed() < self.every {
+            return;
+        }
+        *looked = Instant::now();
+        // SAFETY: the client lives for the call, which only reads what the last answer said.
+        let controller = unsafe { sys::rd_kafka_controllerid(client.native_ptr(), 0) };
+        // An answer that names brokers names one of them here.
+        if controller < 0 {
+            bootstrap_again(client);
+        }
+    }
+}
+
+/// Harmless for a client that has asked nothing yet, or finds back by itself: servers that it has are not added.
+fn bootstrap_again<C: ClientContext>(client: &Client<C>) {
+    let (mut servers, mut length) = ([0_u8; BOOTSTRAP_LEN], BOOTSTRAP_LEN);
+    // SAFETY: the client lives for the calls, its configuration as long as the client. `servers` has room for `length` bytes; what is
+    // written there ends in a zero, or the call fails, and the last call copies it.
+    unsafe {
+        let config = sys::rd_kafka_conf(client.native_ptr());
+        let name = c"bootstrap.servers".as_ptr();
+        let got = sys::rd_kafka_conf_get(config, name, servers.as_mut_ptr().cast(), &raw mut length);
+        if got == sys::rd_kafka_conf_res_t::RD_KAFKA_CONF_OK && length <= BOOTSTRAP_LEN {
+            sys::rd_kafka_brokers_add(client.native_ptr(), servers.as_ptr().cast());
+        }
+    }
 }
 
 /// What a client that nobody polls has met since it was asked last: the newest of its errors, in librdkafka's words, such as a name that
@@ -332,3 +386,6 @@ unsafe fn headers<'m>(message: *const sys::rd_kafka_message_t, mut each: impl Fn
         each(name, value);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,7 @@ use wal_model::OutRecord;
 
 use crate::epochs::Partition;
 use crate::failpoint;
-use crate::native::{self, GroupMetadata, TransactionError};
+use crate::native::{self, GroupMetadata, TransactionError, WayBack};
 use crate::watchdog::Watchdog;
 
 /// How long one call of a transaction may take before its answer counts as unclear.
@@ -82,6 +82,7 @@ pub struct Publisher {
     transactional_id: String,
     offset_metadata: String,
     producer: Option<Arc<ThreadedProducer<Context>>>,
+    way_back: WayBack,
     watchdog: Watchdog,
     transaction_timeout: Duration,
     fenced_at: Option<Instant>,
@@ -102,6 +103,7 @@ impl Publisher {
             transactional_id,
             offset_metadata,
             producer: None,
+            way_back: WayBack::default(),
             watchdog,
             transaction_timeout,
             fenced_at: None,
@@ -171,6 +173,7 @@ impl Publisher {
         self.ready()?;
         let producer = Arc::clone(self.producer.as_ref().expect("ready() just made sure"));
         producer.context().undelivered.lock().expect("nothing panics while it is held").take();
+        self.way_back.look(producer.client());
         let begun = Instant::now();
         let result = self.transact(&producer, records, offsets, is_held);
         let result = result.map_err(|failed| {

@@ -120,9 +120,14 @@ impl Operation {
 pub fn of(service: Service, settings: &Kafka, targets: &[Names]) -> Vec<Rule> {
     let topics = &settings.topics;
     let mut rules = Vec::new();
-    // Every start looks whether all topics of the log are there and fit.
-    for prefix in [topics.prefix().to_owned(), format!("dlq.{}", topics.prefix())] {
-        rules.push(topic(Names::Prefixed(prefix), &[Operation::Describe, Operation::DescribeConfigs]));
+    let to_look = |prefix| topic(Names::Prefixed(prefix), &[Operation::Describe, Operation::DescribeConfigs]);
+    rules.push(to_look(topics.prefix().to_owned()));
+    match service {
+        // Their starts look whether all topics of the log are there and fit.
+        Service::Writer | Service::RetryScheduler | Service::Status => {
+            rules.push(to_look(format!("dlq.{}", topics.prefix())));
+        }
+        Service::Gateway => {}
     }
     let (reads, writes) = (reads(service, topics), writes(service, topics));
     rules.extend(reads.into_iter().map(|names| topic(names, &[Operation::Read])));
@@ -179,7 +184,11 @@ fn writes(service: Service, topics: &Topics) -> Vec<Names> {
         Service::Writer => {
             vec![literal(topics.receipts()), literal(topics.audit()), literal(topics.acks()), delays, dead_letters]
         }
-        Service::RetryScheduler => vec![literal(topics.acks()), delays, dead_letters],
+        // Failures that another client's partitioner spread are moved, and cancels end.
+        Service::RetryScheduler => {
+            let moved_or_ended = [topics.failures(), topics.cancels()].map(literal);
+            [vec![literal(topics.acks()), delays, dead_letters], moved_or_ended.into()].concat()
+        }
         Service::Status => vec![literal(topics.status()), literal(topics.acks()), dead_letters],
         Service::Gateway => vec![literal(topics.acks()), literal(topics.failures()), literal(topics.cancels())],
     }

@@ -8,6 +8,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use tokio::task::JoinSet;
 use tracing::debug;
+use wal_kafka::native::WayBack;
 use wal_model::Topic;
 
 use crate::config::Kafka;
@@ -20,6 +21,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct Ends {
     client: Arc<BaseConsumer<Context>>,
+    way_back: Arc<WayBack>,
 }
 
 impl Ends {
@@ -28,12 +30,13 @@ impl Ends {
         let mut config = kafka::common(kafka);
         // By default the end would be where the first open transaction begins.
         config.set("isolation.level", "read_uncommitted");
-        Ok(Ends { client: Arc::new(config.create_with_context(Context)?) })
+        Ok(Ends { client: Arc::new(config.create_with_context(Context)?), way_back: Arc::default() })
     }
 
     /// The offset after the last record of each partition, at some time after the call. A partition whose broker does not answer
     /// within a few seconds is left out.
     pub async fn of(&self, topic: &Topic, partitions: Vec<i32>) -> HashMap<i32, i64> {
+        self.way_back.look(self.client.client());
         let mut questions = JoinSet::new();
         for partition in partitions {
             let (client, topic) = (Arc::clone(&self.client), topic.clone());

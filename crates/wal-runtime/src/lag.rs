@@ -17,6 +17,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::task::JoinHandle;
 use tracing::debug;
+use wal_kafka::native::WayBack;
 
 use crate::batch_loop::Standing;
 use crate::config::Kafka;
@@ -45,10 +46,11 @@ impl Drop for Follower {
 /// Follows the loops that report to these metrics. Does not wait for the brokers.
 pub fn follow(kafka: &Kafka, metrics: &Metrics) -> Result<Follower, KafkaError> {
     let client: Arc<BaseConsumer<Context>> = Arc::new(kafka::common(kafka).create_with_context(Context)?);
-    let metrics = metrics.clone();
+    let (metrics, way_back) = (metrics.clone(), WayBack::default());
     let task = tokio::spawn(async move {
         let mut trails = HashMap::new();
         loop {
+            way_back.look(client.client());
             let loops = metrics.loops().into_iter();
             let standing: HashMap<String, Vec<Standing>> = loops.map(|(group, own)| (group, own.standing)).collect();
             let (client, asked) = (Arc::clone(&client), standing.clone());

@@ -11,7 +11,7 @@ use rdkafka::message::{DeliveryResult, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 use rdkafka::statistics::Statistics;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use wal_kafka::native;
+use wal_kafka::native::{self, WayBack};
 use wal_model::Header;
 
 use crate::connection::{self, ConnectError, Connection};
@@ -37,6 +37,7 @@ pub(crate) struct Sender {
     room: Arc<Semaphore>,
     /// Gone only once it is closed.
     client: Option<ThreadedProducer<Context>>,
+    way_back: WayBack,
 }
 
 impl Sender {
@@ -44,7 +45,11 @@ impl Sender {
         let timeout = timeout.as_millis().max(1).to_string();
         let config = connection.config(&[&DEFAULTS[..], &[("message.timeout.ms", &timeout)]].concat(), &FIXED)?;
         let client = config.create_with_context(Context).map_err(ConnectError::Options)?;
-        Ok(Sender { room: Arc::new(Semaphore::new(QUEUE_KIB as usize)), client: Some(client) })
+        Ok(Sender {
+            room: Arc::new(Semaphore::new(QUEUE_KIB as usize)),
+            client: Some(client),
+            way_back: WayBack::default(),
+        })
     }
 
     /// Queues a record, in the order of calls; waits only while the queue is full. The outcome comes within the timeout.
@@ -64,6 +69,7 @@ impl Sender {
         record = record.headers(headers);
         record.key = request.key.as_deref();
         record.payload = request.value.as_deref();
+        self.way_back.look(client.client());
         let queued_at = Instant::now();
         client.send(record).map_err(|(error, _)| not_written(error))?;
         Ok((queued_at, acknowledged))

@@ -18,7 +18,7 @@ use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tracing::{debug, error, info, warn};
 use wal_kafka::epochs::{Epochs, Partition, Snapshot};
-use wal_kafka::native::GroupMetadata;
+use wal_kafka::native::{GroupMetadata, WayBack};
 use wal_kafka::publisher::NextOffsets;
 use wal_kafka::wake::Wake;
 use wal_model::Topic;
@@ -244,6 +244,7 @@ pub(crate) struct Taken {
 
 /// The consuming side. Lives on one thread.
 pub(crate) struct Source {
+    way_back: WayBack,
     consumer: Arc<BaseConsumer<Context>>,
     held: HashMap<Partition, Held>,
     /// The partitions of each lane, in the order of their next turns.
@@ -303,6 +304,7 @@ impl Source {
             cluster: Arc::from(""),
             last_bytes: 0,
             last_kept: now,
+            way_back: WayBack::default(),
             consumer,
         })
     }
@@ -327,6 +329,7 @@ impl Source {
 
     /// Serves rebalances and errors. Must be called often: it is what keeps the member in its group.
     pub(crate) fn serve(&mut self) -> Result<(), Unreadable> {
+        self.way_back.look(self.consumer.client());
         loop {
             match self.consumer.poll(Duration::ZERO) {
                 None => break,

@@ -9,7 +9,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::{Metadata, MetadataTopic};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::task::JoinSet;
-use wal_kafka::native;
+use wal_kafka::native::{self, WayBack};
 use wal_model::Topic;
 
 use super::{Context, common};
@@ -30,6 +30,7 @@ pub(crate) struct Admin {
     client: Arc<AdminClient<Context>>,
     /// What the client met last: a question that is not answered says only that it is not.
     met: Arc<Mutex<Option<String>>>,
+    way_back: Arc<WayBack>,
 }
 
 /// What the brokers say of a topic.
@@ -58,7 +59,11 @@ impl Admin {
         let mut config = common(kafka);
         // librdkafka asks as a producer, and a producer creates what it asks about.
         config.set("allow.auto.create.topics", "false");
-        Ok(Admin { client: Arc::new(config.create_with_context(Context)?), met: Arc::default() })
+        Ok(Admin {
+            client: Arc::new(config.create_with_context(Context)?),
+            met: Arc::default(),
+            way_back: Arc::default(),
+        })
     }
 
     pub(crate) fn client(&self) -> &AdminClient<Context> {
@@ -165,6 +170,7 @@ impl Admin {
         call: impl FnOnce(&AdminClient<Context>) -> T + Send + 'static,
     ) -> Result<T, String> {
         let client = Arc::clone(&self.client);
+        self.way_back.look(client.inner());
         tokio::task::spawn_blocking(move || call(&client)).await.map_err(|error| error.to_string())
     }
 }

@@ -18,7 +18,7 @@ use super::record::Copier;
 use super::{ANSWER_TIMEOUT, POLL, is_final};
 use crate::config::Kafka;
 use crate::kafka::{self, Context};
-use wal_kafka::native;
+use wal_kafka::native::{self, WayBack};
 
 /// The setting that says how soon clients notice partitions that were added, and so does this one, ...
 const LOOK_FOR_PARTITIONS: &str = "topic.metadata.refresh.interval.ms";
@@ -146,7 +146,9 @@ impl Following {
         let look_every = self.config.get(LOOK_FOR_PARTITIONS).and_then(|millis| millis.parse().ok());
         let look_every = look_every.map_or(METADATA_AGE, Duration::from_millis);
         let mut looked = Instant::now();
+        let way_back = WayBack::default();
         while !self.is_stopping.load(Ordering::Acquire) {
+            way_back.look(consumer.client());
             match consumer.poll(POLL) {
                 Some(Ok(message)) => {
                     (self.each)(copier.copy(&self.topic, &message));

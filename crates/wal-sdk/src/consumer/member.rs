@@ -12,7 +12,7 @@ use rdkafka::message::Message;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use wal_kafka::epochs::Epochs;
-use wal_kafka::native::{GroupMetadata, Polled};
+use wal_kafka::native::{GroupMetadata, Polled, WayBack};
 use wal_kafka::queue::SplitQueue;
 use wal_kafka::records;
 use wal_kafka::wake::Wake;
@@ -151,6 +151,7 @@ pub(super) struct Member {
     queues: BTreeMap<Partition, SplitQueue<Context>>,
     epochs: Arc<Epochs>,
     cluster: Arc<str>,
+    way_back: WayBack,
     consumer: Arc<BaseConsumer<Context>>,
 }
 
@@ -178,7 +179,7 @@ impl Member {
         let consumer = Arc::new(opening.consumer);
         let is_first = consumer.context().consumer.set(Arc::downgrade(&consumer)).is_ok();
         assert!(is_first, "a new context has no consumer yet");
-        Ok(Member { queues: BTreeMap::new(), epochs, cluster, consumer })
+        Ok(Member { queues: BTreeMap::new(), epochs, cluster, way_back: WayBack::default(), consumer })
     }
 
     pub(super) fn subscribe(&self, topics: &[Topic]) -> Result<(), ConnectError> {
@@ -188,6 +189,7 @@ impl Member {
 
     /// Serves rebalances and errors, and tells what changed. Must be called often: it is what keeps the member in its group.
     pub(super) fn serve(&mut self) -> Result<(Vec<Change>, Option<KafkaError>), Over> {
+        self.way_back.look(self.consumer.client());
         let mut refused = None;
         loop {
             match self.consumer.poll(Duration::ZERO) {
