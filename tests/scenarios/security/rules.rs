@@ -87,13 +87,14 @@ fn each_service_works_as_a_user_of_its_own_with_the_rules_that_are_printed_and_n
 fn request(log: &Log, target: &str, fate: &str) -> Message {
     let lifecycle = match fate {
         "left alone" => json!({"ttl": 2}),
-        "cancelled by hand" => json!({"ttl": 10}),
+        "cancelled by hand" => json!({"ttl": 25}),
         _ => json!({"retry_count": 1, "delay": 0.1}),
     };
     let mut request = json!({"namespace": namespace(fate), "target": target, "request_id": fate, "payload": {"fate": fate},
         "lifecycle": lifecycle});
     if fate == "wanted later" {
-        let soon = SystemClock.now().as_millis() + 1000;
+        // Later than the slowest writer takes to store it.
+        let soon = SystemClock.now().as_millis() + 8000;
         request["deliver_at"] = Timestamp::from_millis(soon).expect("a time of our age").to_string().into();
     }
     Message::to(&log.topic("ingress")).key(fate).value(request.to_string())
