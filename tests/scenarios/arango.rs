@@ -7,17 +7,16 @@ mod identity;
 mod two_of_each;
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 
 use wal_model::answer::{Completed, Failed, Wish};
 use wal_model::status::{Failure, Status};
 use wal_model::{Entry, Timestamp, Topic};
 use wal_tests::clients::delete_group_offsets;
-use wal_tests::{Kafka, Message, Process, Record, free_port, wait_until};
+use wal_tests::{Kafka, Message, Record, free_port, wait_until};
 
 use crate::support::database::{Database, expect_no_secret};
-use crate::support::log::{block_on, wait_for_partitions};
+use crate::support::http;
+use crate::support::log::{block_on, stop, wait_for_partitions};
 use crate::support::records::{as_read, message};
 use crate::support::retrying::wait_until_at_work;
 use crate::support::{LATER, Log, SOON};
@@ -49,7 +48,7 @@ fn entries_go_through_all_services_and_a_database_from_request_to_completed() {
 
     wait_until("every entry is completed in the database", LATER, || database.count("completed") == REQUESTS);
     let log_id = receipts[0].json()["log_id"].as_str().expect("a receipt names its entry").to_owned();
-    let shown = get(&address, &format!("/v1/entries/{log_id}"));
+    let shown = http::get(&address, &format!("/v1/entries/{log_id}"));
     assert!(shown.starts_with("HTTP/1.0 200") && shown.contains(r#""status":"completed""#), "{shown}");
     for process in [writer, scheduler, status, gateway] {
         stop(&process);
@@ -204,23 +203,7 @@ fn number(payload: &[u8]) -> usize {
     payload["n"].as_u64().and_then(|number| usize::try_from(number).ok()).expect("it has a number")
 }
 
-#[track_caller]
-fn stop(process: &Process) {
-    process.terminate();
-    assert!(process.wait(SOON).success(), "{process:?}");
-}
-
 /// What the probe for readiness says; nothing before there is one.
 fn ready(address: &str) -> String {
-    get(address, "/readyz")
-}
-
-/// An answer, with its head; nothing where nobody listens.
-fn get(address: &str, path: &str) -> String {
-    let Ok(mut stream) = TcpStream::connect(address) else { return String::new() };
-    let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
-    stream.write_all(request.as_bytes()).expect("it takes a request");
-    let mut response = String::new();
-    stream.read_to_string(&mut response).expect("it answers with text");
-    response
+    http::answer(address, "/readyz").unwrap_or_default()
 }

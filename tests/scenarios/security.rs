@@ -79,8 +79,13 @@ fn rules(log: &Log, service: Service, targets: &[Names]) -> Vec<Rule> {
     acls::of(service, &kafka, targets)
 }
 
-/// A rule in the words of the harness.
+/// What is to be done about a rule, in the words of the harness.
 fn allowed(verb: &str, service: Service, rule: &Rule) -> Vec<String> {
+    in_words(service, rule).iter().map(|words| format!("{verb}|{words}")).collect()
+}
+
+/// A rule in the words of the harness, each operation by itself.
+fn in_words(service: Service, rule: &Rule) -> Vec<String> {
     let resource = match rule.resource {
         Resource::Topic => "topic",
         Resource::Group => "group",
@@ -95,7 +100,7 @@ fn allowed(verb: &str, service: Service, rule: &Rule) -> Vec<String> {
         other => other.as_str().to_lowercase(),
     };
     let words = rule.operations.iter().map(operation);
-    words.map(|operation| format!("{verb}|{}|{resource}|{pattern}|{name}|{operation}", service.program())).collect()
+    words.map(|operation| format!("{}|{resource}|{pattern}|{name}|{operation}", service.program())).collect()
 }
 
 /// The settings of a service that shows who it is.

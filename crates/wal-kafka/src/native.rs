@@ -27,10 +27,10 @@ use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka_sys as sys;
 
-/// How often it is looked whether a client has lost its cluster.
+/// How often it is looked whether a client has lost its cluster, as long as it has not ...
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// The longest list of bootstrap servers that a client finds back to.
-const BOOTSTRAP_LEN: usize = 8192;
+/// ... and at least, when it has: what is added to a client stays in its memory.
+const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
 
 /// What a transactional call answered, with the flags that decide what may be done next.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -134,45 +134,62 @@ pub fn abort<C: ClientContext>(producer: &Client<C>, timeout: Duration) -> Resul
 /// is used: most of the time there is nothing to do.
 #[derive(Debug)]
 pub struct WayBack {
-    looked: Mutex<Instant>,
     every: Duration,
+    next: Mutex<Next>,
+}
+
+/// When it is looked at next.
+#[derive(Debug)]
+struct Next {
+    at: Instant,
+    wait: Duration,
 }
 
 impl Default for WayBack {
     fn default() -> WayBack {
-        WayBack { looked: Mutex::new(Instant::now()), every: LOOK_EVERY }
+        WayBack::looked_at(LOOK_EVERY)
     }
 }
 
 impl WayBack {
+    fn looked_at(every: Duration) -> WayBack {
+        WayBack { every, next: Mutex::new(Next { at: Instant::now() + every, wait: every }) }
+    }
+
     /// Sends the client to its bootstrap servers if the last answer told it of no broker.
     pub fn look<C: ClientContext>(&self, client: &Client<C>) {
-        let mut looked = self.looked.lock().expect("nothing panics while it is held");
-        if looked.elapsed() < self.every {
+        let mut next = self.next.lock().expect("nothing panics while it is held");
+        let now = Instant::now();
+        if now < next.at {
             return;
         }
-        *looked = Instant::now();
         // SAFETY: the client lives for the call, which only reads what the last answer said.
         let controller = unsafe { sys::rd_kafka_controllerid(client.native_ptr(), 0) };
         // An answer that names brokers names one of them here.
         if controller < 0 {
             bootstrap_again(client);
+            next.wait = (next.wait * 2).min(LOOK_AT_LEAST_EVERY);
+        } else {
+            next.wait = self.every;
         }
+        next.at = now + next.wait;
     }
 }
 
 /// Harmless for a client that has asked nothing yet, or finds back by itself: servers that it has are not added.
 fn bootstrap_again<C: ClientContext>(client: &Client<C>) {
-    let (mut servers, mut length) = ([0_u8; BOOTSTRAP_LEN], BOOTSTRAP_LEN);
-    // SAFETY: the client lives for the calls, its configuration as long as the client. `servers` has room for `length` bytes; what is
-    // written there ends in a zero, or the call fails, and the last call copies it.
+    let (name, mut length) = (c"bootstrap.servers".as_ptr(), 0);
+    // SAFETY: the client lives for the calls, its configuration as long as the client. The first call tells only how long the text is,
+    // its zero included, the second writes it to where there is room for so much, and the last copies it.
     unsafe {
         let config = sys::rd_kafka_conf(client.native_ptr());
-        let name = c"bootstrap.servers".as_ptr();
-        let got = sys::rd_kafka_conf_get(config, name, servers.as_mut_ptr().cast(), &raw mut length);
-        if got == sys::rd_kafka_conf_res_t::RD_KAFKA_CONF_OK && length <= BOOTSTRAP_LEN {
-            sys::rd_kafka_brokers_add(client.native_ptr(), servers.as_ptr().cast());
+        let found = sys::rd_kafka_conf_get(config, name, ptr::null_mut(), &raw mut length);
+        if found != sys::rd_kafka_conf_res_t::RD_KAFKA_CONF_OK {
+            return;
         }
+        let mut servers = vec![0_u8; length];
+        sys::rd_kafka_conf_get(config, name, servers.as_mut_ptr().cast(), &raw mut length);
+        sys::rd_kafka_brokers_add(client.native_ptr(), servers.as_ptr().cast());
     }
 }
 

@@ -120,14 +120,13 @@ impl Operation {
 pub fn of(service: Service, settings: &Kafka, targets: &[Names]) -> Vec<Rule> {
     let topics = &settings.topics;
     let mut rules = Vec::new();
-    let to_look = |prefix| topic(Names::Prefixed(prefix), &[Operation::Describe, Operation::DescribeConfigs]);
-    rules.push(to_look(topics.prefix().to_owned()));
-    match service {
-        // Their starts look whether all topics of the log are there and fit.
-        Service::Writer | Service::RetryScheduler | Service::Status => {
-            rules.push(to_look(format!("dlq.{}", topics.prefix())));
-        }
-        Service::Gateway => {}
+    // Starts look whether all topics of the log are there and fit; dead letters are none of the gateway's.
+    let mut looked_at = vec![topics.prefix().to_owned()];
+    if service != Service::Gateway {
+        looked_at.push(format!("dlq.{}", topics.prefix()));
+    }
+    for prefix in looked_at {
+        rules.push(topic(Names::Prefixed(prefix), &[Operation::Describe, Operation::DescribeConfigs]));
     }
     let (reads, writes) = (reads(service, topics), writes(service, topics));
     rules.extend(reads.into_iter().map(|names| topic(names, &[Operation::Read])));
@@ -186,8 +185,8 @@ fn writes(service: Service, topics: &Topics) -> Vec<Names> {
         }
         // Failures that another client's partitioner spread are moved, and cancels end.
         Service::RetryScheduler => {
-            let moved_or_ended = [topics.failures(), topics.cancels()].map(literal);
-            [vec![literal(topics.acks()), delays, dead_letters], moved_or_ended.into()].concat()
+            let (moved, ended) = (literal(topics.failures()), literal(topics.cancels()));
+            vec![literal(topics.acks()), moved, ended, delays, dead_letters]
         }
         Service::Status => vec![literal(topics.status()), literal(topics.acks()), dead_letters],
         Service::Gateway => vec![literal(topics.acks()), literal(topics.failures()), literal(topics.cancels())],

@@ -8,10 +8,10 @@ use wal_model::status::{Reason, Status};
 use wal_tests::{Process, seed, wait_until};
 
 use crate::crashes::expect_died_at;
-use crate::status::stage::{Stage, entries, expect_status, later, stop, until};
+use crate::status::stage::{Stage, entries, expect_status, later, until};
 use crate::support::LATER;
 use crate::support::database::Database;
-use crate::support::log::wait_for_partitions;
+use crate::support::log::{stop, wait_for_partitions};
 
 const SILENT: usize = 300;
 /// Small batches, so that there are many moments at which one may be killed, and sweeps that follow close on each other.

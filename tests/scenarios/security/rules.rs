@@ -4,17 +4,17 @@ use std::collections::{BTreeSet, HashMap};
 
 use serde_json::{Value, json};
 use wal_model::answer::Wish;
-use wal_model::{Clock as _, SystemClock, Timestamp, partition};
+use wal_model::{Clock as _, SystemClock, Timestamp};
 use wal_runtime::acls::{Names, Service};
-use wal_tests::{Message, Process, Record, free_port, wait_until};
+use wal_tests::{Message, Record, free_port, wait_until};
 
 use super::certificates::Validity;
-use super::{PASSWORD, Secured, allowed, as_user, rules, start};
+use super::{PASSWORD, Secured, as_user, in_words, rules, start};
 use crate::support::database::Database;
 use crate::support::http::post;
-use crate::support::log::{PARTITIONS, lines_with, wait_for_partitions};
+use crate::support::log::{home, lines_with, stop, wait_for_partitions};
 use crate::support::retrying::wait_until_at_work;
-use crate::support::{LATER, Log, SOON};
+use crate::support::{LATER, Log};
 
 /// What becomes of the attempt of an entry; its payload says so.
 const FATES: [&str; 11] = [
@@ -118,11 +118,7 @@ fn is_second(delivery: &Record) -> bool {
 fn meet(log: &Log, hand: &str, delivery: &Record) {
     let log_id = delivery.header("ce_id").expect("a log id");
     let by_hand = |act: &str, told: Value| expect_taken(&post(hand, &format!("/v1/entries/{log_id}/{act}"), &told));
-    let elsewhere = |answer: Message| {
-        let partitions = i32::try_from(PARTITIONS).expect("a small number");
-        let home = partition::of_key(log_id.as_bytes(), partitions).expect("there are partitions");
-        answer.partition((home + 1) % partitions)
-    };
+    let elsewhere = |answer: Message| answer.partition((home(&log_id) + 1) % 4);
     match fate(delivery).as_str() {
         "completed" | "wanted later" => drop(log.send(&[log.completed(delivery)])),
         "completed in another partition" => drop(log.send(&[elsewhere(log.completed(delivery))])),
@@ -148,18 +144,12 @@ fn expect_taken(answer: &str) {
     assert!(status.starts_with('2'), "{answer}");
 }
 
-#[track_caller]
-fn stop(process: &Process) {
-    process.terminate();
-    assert!(process.wait(SOON).success(), "{process:?}");
-}
-
 /// What each service is allowed, an operation of a rule each.
 fn printed(log: &Log, targets: &[Names]) -> BTreeSet<String> {
     let mut all = BTreeSet::new();
     for service in Service::ALL {
         for rule in rules(log, service, targets) {
-            all.extend(allowed("", service, &rule).iter().map(|words| words.trim_start_matches('|').to_lowercase()));
+            all.extend(in_words(service, &rule).iter().map(|words| words.to_lowercase()));
         }
     }
     all

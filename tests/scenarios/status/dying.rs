@@ -8,7 +8,7 @@ use wal_model::status::{Reason, Status};
 use wal_tests::{Message, seed};
 
 use super::stage::{Stage, entries, expect_status, later, until};
-use crate::support::log::wait_until_read;
+use crate::support::log::{stop, wait_until_read};
 use crate::support::{LATER, SOON};
 
 /// Where it can be told to die, in the order it passes them.
@@ -123,7 +123,7 @@ fn dying_between_tombstone_and_removal_purges_all_the_same() {
     let process = stage.start(&[]);
     process.wait_for_line_where("that it has purged", SOON, |line| line.contains("purged"));
     wait_until_read(&stage.log.bootstrap, &stage.log.topic("status"), &stage.acks(), LATER);
-    super::stage::stop(&process);
+    stop(&process);
 
     assert!(stage.stored().is_empty());
     assert!(stage.told().values().all(|status| status == "gone"));

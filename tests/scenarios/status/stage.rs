@@ -8,12 +8,12 @@ use wal_model::ack::Ack;
 use wal_model::delivery::Delivery;
 use wal_model::record::OutRecord;
 use wal_model::status::{Failure, Outcome, Status};
-use wal_model::{Clock, Entry, SystemClock, Timestamp, partition};
+use wal_model::{Clock, Entry, SystemClock, Timestamp};
 use wal_store::samples::entry_in;
 use wal_store::{EntryStore, Inserted};
 use wal_tests::{Kafka, Message, Process, Record, wait_until};
 
-use crate::support::log::{PARTITIONS, block_on, wait_until_read};
+use crate::support::log::{self, block_on, stop, wait_until_read};
 use crate::support::records::{completed, keyring, message};
 use crate::support::{LATER, Log, SOON};
 
@@ -151,18 +151,11 @@ pub fn until(mut entry: Entry, deadline: Timestamp) -> Entry {
 
 /// The partition of `wal.acks` that an entry's events go to.
 pub fn home(entry: &Entry) -> i32 {
-    let partitions = i32::try_from(PARTITIONS).expect("a small number");
-    partition::of_key(entry.log_id.to_string().as_bytes(), partitions).expect("there are partitions")
+    log::home(&entry.log_id.to_string())
 }
 
 pub fn later(millis: i64) -> Timestamp {
     Timestamp::from_millis(SystemClock.now().as_millis() + millis).expect("a time of our age")
-}
-
-#[track_caller]
-pub fn stop(process: &Process) {
-    process.terminate();
-    assert!(process.wait(SOON).success(), "{process:?}");
 }
 
 #[track_caller]

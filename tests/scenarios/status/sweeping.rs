@@ -15,7 +15,8 @@ use wal_store::EntryStore;
 use wal_store::samples::entry_in;
 use wal_tests::{Message, Producer, wait_until};
 
-use super::stage::{Stage, entries, entry, expect_status, home, later, retrying, shared, stop, until};
+use super::stage::{Stage, entries, entry, expect_status, home, later, retrying, shared, until};
+use crate::support::log::stop;
 use crate::support::{LATER, SOON};
 
 /// The shortest retention there is: a day longer than requests stay.

@@ -8,27 +8,30 @@ use serde_json::Value;
 /// The answer, head and body.
 #[track_caller]
 pub fn get(address: &str, path: &str) -> String {
+    answer(address, path).expect("the service listens")
+}
+
+/// The answer, head and body, if anybody listens.
+#[track_caller]
+pub fn answer(address: &str, path: &str) -> Option<String> {
     ask(address, &format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nAccept: text/plain\r\n\r\n"))
 }
 
 /// The answer to something that is to be done, head and body.
 #[track_caller]
 pub fn post(address: &str, path: &str, told: &Value) -> String {
-    let (body, json) = (told.to_string(), "Content-Type: application/json");
-    let length = body.len();
-    ask(
-        address,
-        &format!("POST {path} HTTP/1.0\r\nHost: {address}\r\n{json}\r\nContent-Length: {length}\r\n\r\n{body}"),
-    )
+    let body = told.to_string();
+    let head = format!("Host: {address}\r\nContent-Type: application/json\r\nContent-Length: {}", body.len());
+    ask(address, &format!("POST {path} HTTP/1.0\r\n{head}\r\n\r\n{body}")).expect("the service listens")
 }
 
 #[track_caller]
-fn ask(address: &str, request: &str) -> String {
-    let mut stream = TcpStream::connect(address).expect("the service listens");
+fn ask(address: &str, request: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(address).ok()?;
     stream.write_all(request.as_bytes()).expect("it takes a request");
     let mut response = String::new();
     stream.read_to_string(&mut response).expect("it answers with text");
-    response
+    Some(response)
 }
 
 /// The metrics of a service in Prometheus' text format.

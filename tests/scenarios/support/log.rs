@@ -8,7 +8,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use wal_model::answer::{Completed, Failed, Wish};
 use wal_model::status::{Failure, Status};
-use wal_model::{Entry, Timestamp, Topic};
+use wal_model::{Entry, Timestamp, Topic, partition};
 use wal_runtime::config::{self, Settings, TopicSettings};
 use wal_runtime::topics;
 use wal_store::{EntryStore, Query, Range};
@@ -341,6 +341,19 @@ pub fn wait_for_partitions(process: &Process) {
     process.wait_for_line_where("that it has partitions", SOON, |line| {
         line.contains("partitions moved") && !line.contains("now=0")
     });
+}
+
+/// Ends a service in order, or this panics.
+#[track_caller]
+pub fn stop(process: &Process) {
+    process.terminate();
+    assert!(process.wait(SOON).success(), "{process:?}");
+}
+
+/// The partition of the log's topics that what is said of an entry goes to.
+pub fn home(log_id: &str) -> i32 {
+    let partitions = i32::try_from(PARTITIONS).expect("a small number");
+    partition::of_key(log_id.as_bytes(), partitions).expect("there are partitions")
 }
 
 /// Waits until a group has committed the end of a topic that takes no transactions.

@@ -1,4 +1,4 @@
-//! Scenarios take turns: on a machine of few cores, many more at a time would only starve each other into timeouts.
+//! Scenarios take turns: on a machine of few cores, more than two at a time would only starve each other into timeouts.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 

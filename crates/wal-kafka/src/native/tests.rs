@@ -120,7 +120,7 @@ fn put_metadata(answer: &mut Vec<u8>, port: u16, tells_of_itself: bool) {
 
 /// It knows the cluster, hears of no broker, and asks again when there is one; before each question it does what the product does.
 fn expect_found_again<C: ClientContext>(cluster: &Cluster, client: &Client<C>) {
-    let way_back = WayBack { every: Duration::from_millis(10), ..WayBack::default() };
+    let way_back = WayBack::looked_at(Duration::from_millis(10));
     let wait_for = |what: &str, count: usize| {
         let begun = Instant::now();
         loop {
