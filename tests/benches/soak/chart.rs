@@ -2,9 +2,8 @@
 
 use std::fmt::Write as _;
 
-use crate::plan::GIB;
+use crate::plan::{GIB, Plan};
 use crate::run::{Begun, Sample, Story};
-use crate::stage::PAYLOAD;
 use crate::writer::Taken;
 
 const WIDTH: f64 = 860.0;
@@ -48,7 +47,7 @@ enum Scale {
 }
 
 /// Draws all of it.
-pub fn draw(story: &Story, rate: f64) -> String {
+pub fn draw(story: &Story, plan: &Plan, rate: f64) -> String {
     let charts = charts();
     let minutes = story.samples.last().map_or(1.0, |sample| sample.at / 60.0);
     let height = TOP + charts.len() as f64 * (HEIGHT + GAP) + 14.0;
@@ -59,7 +58,7 @@ pub fn draw(story: &Story, rate: f64) -> String {
         &mut svg,
         (LEFT, 22.0),
         "t",
-        &format!("wal-writer, {rate:.0} requests/s of {PAYLOAD} bytes for {minutes:.0} minutes"),
+        &format!("wal-writer, {rate:.0} requests/s of {} bytes for {minutes:.0} minutes", plan.payload),
     );
     let legend = "dashed: a restart, by SIGTERM (grey) or by SIGKILL (red); a gap: no receipts, or no process";
     text(&mut svg, (LEFT, 42.0), "", legend);

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::stage::PARTITIONS;
+use crate::run::Begun;
+use crate::stage::{PARTITIONS, PAYLOAD};
 
 /// Segments are short and deleted soon: what an hour of load leaves on Kafka would fill a disk.
 pub const BROKER: [(&str, &str); 4] = [
@@ -33,14 +34,24 @@ pub struct Plan {
     pub restart_every: Duration,
     /// Requests a second; half of the most that is possible where nothing is said.
     pub rate: Option<f64>,
+    /// Bytes of an operation.
+    pub payload: usize,
+    /// What ends the writer, in turns.
+    pub restart_with: &'static [Begun],
     pub svg: Option<PathBuf>,
 }
 
 impl Plan {
     /// Reads the arguments.
     pub fn read(mut arguments: impl Iterator<Item = String>) -> Result<Plan> {
-        let mut plan =
-            Plan { length: Duration::from_secs(3600), restart_every: Duration::from_secs(180), rate: None, svg: None };
+        let mut plan = Plan {
+            length: Duration::from_secs(3600),
+            restart_every: Duration::from_secs(180),
+            rate: None,
+            payload: PAYLOAD,
+            restart_with: &[Begun::AfterTerm, Begun::AfterKill],
+            svg: None,
+        };
         while let Some(name) = arguments.next() {
             // Cargo says so to every benchmark.
             if name == "--bench" {
@@ -53,8 +64,21 @@ impl Plan {
                     plan.restart_every = humantime::parse_duration(&value).context("--restart-every, such as 3m")?;
                 }
                 "--rate" => plan.rate = Some(positive(&name, &value)?),
+                "--payload" => {
+                    plan.payload = value.parse().with_context(|| format!("{name} wants bytes, not {value}"))?;
+                }
+                "--restart-with" => {
+                    plan.restart_with = match value.as_str() {
+                        "term" => &[Begun::AfterTerm],
+                        "kill" => &[Begun::AfterKill],
+                        "both" => &[Begun::AfterTerm, Begun::AfterKill],
+                        _ => bail!("{name} wants term, kill or both, not {value}"),
+                    };
+                }
                 "--svg" => plan.svg = Some(PathBuf::from(value)),
-                _ => bail!("{name} is not known; there are --minutes, --restart-every, --rate and --svg"),
+                _ => bail!(
+                    "{name} is not known; there are --minutes, --restart-every, --restart-with, --rate, --payload and --svg"
+                ),
             }
         }
         anyhow::ensure!(

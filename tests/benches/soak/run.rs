@@ -85,8 +85,9 @@ impl Story {
 }
 
 /// What the writer does with a backlog, in entries a second.
-pub fn saturation(broker: &Kafka) -> Result<f64> {
-    let stage = Stage::set(broker, PARTITIONS)?;
+pub fn saturation(broker: &Kafka, payload: usize) -> Result<f64> {
+    let mut stage = Stage::set(broker, PARTITIONS)?;
+    stage.payload = payload;
     stage.load(usize::try_from(BACKLOG)?);
     let due = Due { started: Instant::now(), rate: BACKLOG as f64 };
     let receipts = Receipts::of(&stage.bootstrap, stage.kafka.topics.receipts().as_str(), PARTITIONS, due)?;
@@ -111,6 +112,7 @@ enum Turn {
 
 struct Run {
     stage: Stage,
+    restart_with: &'static [Begun],
     receipts: Receipts,
     load: Load,
     started: Instant,
@@ -125,7 +127,7 @@ struct Run {
 
 /// Runs as long as planned, and until every request has its receipt.
 pub fn run(broker: &Kafka, plan: &Plan, rate: f64) -> Result<Story> {
-    let mut run = Run::start(broker, rate)?;
+    let mut run = Run::start(broker, plan, rate)?;
     let (mut restart_at, until) = (run.started + plan.restart_every, run.started + plan.length);
     while Instant::now() < until {
         run.second()?;
@@ -141,8 +143,9 @@ pub fn run(broker: &Kafka, plan: &Plan, rate: f64) -> Result<Story> {
 }
 
 impl Run {
-    fn start(broker: &Kafka, rate: f64) -> Result<Run> {
-        let stage = Stage::set(broker, PARTITIONS)?;
+    fn start(broker: &Kafka, plan: &Plan, rate: f64) -> Result<Run> {
+        let mut stage = Stage::set(broker, PARTITIONS)?;
+        stage.payload = plan.payload;
         let writer = Writer::start(&stage)?;
         let started = Instant::now();
         let topic = stage.kafka.topics.receipts();
@@ -150,6 +153,7 @@ impl Run {
         Ok(Run {
             load: Load::start(&stage, rate, started),
             stage,
+            restart_with: plan.restart_with,
             receipts,
             started,
             writer,
@@ -229,7 +233,7 @@ impl Run {
     }
 
     fn restart(&mut self) -> Result<()> {
-        let begun = if self.phases.len() % 2 == 1 { Begun::AfterTerm } else { Begun::AfterKill };
+        let begun = self.restart_with[(self.phases.len() - 1) % self.restart_with.len()];
         self.phases.push(Phase { begun, from: self.now(), silent: 0.0, caught_up: None });
         match begun {
             Begun::AfterKill => {

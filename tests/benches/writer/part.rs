@@ -1,7 +1,7 @@
 //! What is measured, as a process of its own: so its memory and its processor time are nobody else's.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -20,7 +20,7 @@ use wal_tests::Process;
 use wal_writer::Service;
 
 use crate::mirror::Mirror;
-use crate::stage::{Stage, requests};
+use crate::stage::{PAYLOAD, Stage, requests};
 
 /// The variable that makes this program one part, and how many entries that is; 0 means until it is told to stop.
 const PART: &str = "BENCH_PART";
@@ -40,6 +40,21 @@ pub struct Measured {
     pub processor: f64,
     /// The most memory it had, in MiB.
     pub memory: f64,
+}
+
+/// The batches of a part that ran until it was told to stop.
+#[derive(Clone, Copy, Default)]
+pub struct Batches {
+    pub number: f64,
+    pub records: f64,
+    /// From the end of the first to the end of the last.
+    pub seconds: f64,
+}
+
+impl Measured {
+    fn told(&self) -> Value {
+        json!({"rate": self.rate, "processor": self.processor, "memory": self.memory})
+    }
 }
 
 /// A part that runs.
@@ -67,19 +82,26 @@ impl Running {
     pub fn finish(self) -> Result<Measured> {
         let status = self.0.wait(PATIENCE);
         anyhow::ensure!(status.success(), "a part ended with {status}: {:?}", self.0);
-        let out = self.0.stdout();
-        let line = out.lines().rfind(|line| line.starts_with('{')).context("a part said nothing of itself")?;
-        let value: Value = serde_json::from_str(line)?;
-        let number = |name: &str| value[name].as_f64().context("a part left something out");
+        let told = self.told()?;
+        let number = |name: &str| told[name].as_f64().context("a part left something out");
         Ok(Measured { rate: number("rate")?, processor: number("processor")?, memory: number("memory")? })
     }
 
     /// Ends one that runs until it is told to stop.
-    pub fn stop(self) -> Result<()> {
+    pub fn stop(self) -> Result<Batches> {
         self.0.terminate();
         let status = self.0.wait(PATIENCE);
         anyhow::ensure!(status.success(), "a part ended with {status}: {:?}", self.0);
-        Ok(())
+        let told = self.told()?;
+        let number = |name: &str| told[name].as_f64().context("a part left something out");
+        Ok(Batches { number: number("batches")?, records: number("records")?, seconds: number("seconds")? })
+    }
+
+    /// What it said of itself at its end.
+    fn told(&self) -> Result<Value> {
+        let out = self.0.stdout();
+        let line = out.lines().rfind(|line| line.starts_with('{')).context("a part said nothing of itself")?;
+        Ok(serde_json::from_str(line)?)
     }
 }
 
@@ -94,7 +116,7 @@ pub fn run(part: &str) -> Result<()> {
     let entries: usize = std::env::var(ENTRIES)?.parse()?;
     let settings = Settings::load_with(None, &[])?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let measured = runtime.block_on(async {
+    let told = runtime.block_on(async {
         match part {
             "writer" => writer(&settings, entries).await,
             "mirror" => mirror(&settings, &target, entries).await,
@@ -102,14 +124,12 @@ pub fn run(part: &str) -> Result<()> {
             other => bail!("there is no part {other}"),
         }
     })?;
-    if let Some(Measured { rate, processor, memory }) = measured {
-        println!("{}", json!({"rate": rate, "processor": processor, "memory": memory}));
-    }
+    println!("{told}");
     Ok(())
 }
 
 /// The writer, on whatever store the settings name.
-async fn writer(settings: &Settings, entries: usize) -> Result<Option<Measured>> {
+async fn writer(settings: &Settings, entries: usize) -> Result<Value> {
     let store = wal_open::open(settings, Duration::from_secs(30), |_| ()).await?;
     let count = Count::of(entries)?;
     let (collector, metrics) = (config::Traces::read(settings)?, Metrics::new());
@@ -121,11 +141,11 @@ async fn writer(settings: &Settings, entries: usize) -> Result<Option<Measured>>
         entries == 0 || published == 3 * entries,
         "{published} records were published for {entries} requests"
     );
-    count.measured()
+    count.told()
 }
 
 /// The same loop without a store: one record out for each one in.
-async fn mirror(settings: &Settings, target: &str, entries: usize) -> Result<Option<Measured>> {
+async fn mirror(settings: &Settings, target: &str, entries: usize) -> Result<Value> {
     let kafka = KafkaSettings::read(settings)?;
     let from = kafka.topics.ingress(wal_model::Priority::Normal);
     let group = kafka::group(&kafka, "writer");
@@ -144,15 +164,15 @@ async fn mirror(settings: &Settings, target: &str, entries: usize) -> Result<Opt
     };
     let mirror = Mirror { to: Topic::parse(target)? };
     batch_loop::run(options, mirror, Arc::<Count>::clone(&count), count.over()).await?;
-    count.measured()
+    count.told()
 }
 
 /// The same documents, batch by batch, into a store of its own.
-async fn insert(settings: &Settings, entries: usize) -> Result<Option<Measured>> {
+async fn insert(settings: &Settings, entries: usize) -> Result<Value> {
     let store = wal_open::open(settings, Duration::from_secs(30), |_| ()).await?;
     let count = Count::of(entries)?;
     // As many at a time as would be in hand, so that its memory is that of inserting.
-    let mut requests = requests("target", entries).zip(0..);
+    let mut requests = requests("target", PAYLOAD, entries).zip(0..);
     count.assigned();
     let mut took = Duration::ZERO;
     loop {
@@ -169,7 +189,7 @@ async fn insert(settings: &Settings, entries: usize) -> Result<Option<Measured>>
         count.committed(batch.len(), 0);
     }
     // Making the requests is not inserting them.
-    Ok(count.measured()?.map(|measured| Measured { rate: share(entries, took), ..measured }))
+    Ok(Measured { rate: share(entries, took), ..count.measured()? }.told())
 }
 
 fn record(value: Vec<u8>, offset: i64) -> InRecord {
@@ -204,6 +224,7 @@ struct Count {
     wanted: usize,
     committed: AtomicUsize,
     published: AtomicUsize,
+    batches: Mutex<(Batches, Option<Instant>)>,
     started: OnceLock<Moment>,
     finished: OnceLock<Moment>,
     done: Notify,
@@ -216,6 +237,7 @@ impl Count {
             wanted,
             committed: AtomicUsize::new(0),
             published: AtomicUsize::new(0),
+            batches: Mutex::default(),
             started: OnceLock::new(),
             finished: OnceLock::new(),
             done: Notify::new(),
@@ -231,18 +253,29 @@ impl Count {
         }
     }
 
-    fn measured(&self) -> Result<Option<Measured>> {
-        if self.wanted == 0 {
-            return Ok(None);
+    /// What a part says of itself at its end.
+    fn told(&self) -> Result<Value> {
+        if self.wanted > 0 {
+            return Ok(self.measured()?.told());
         }
+        let Batches { number, records, seconds } = self.batches().0;
+        Ok(json!({"batches": number, "records": records, "seconds": seconds}))
+    }
+
+    fn measured(&self) -> Result<Measured> {
         let started = self.started.get().context("the loop was never assigned partitions")?;
         let finished = self.finished.get().context("the loop ended before everything was committed")?;
         let processor = (finished.processor - started.processor).as_secs_f64();
-        Ok(Some(Measured {
+        Ok(Measured {
             rate: share(self.wanted, finished.wall - started.wall),
             processor: processor / self.wanted as f64 * 1e6,
             memory: peak_memory()?,
-        }))
+        })
+    }
+
+    /// The batches so far, and when the first had ended.
+    fn batches(&self) -> MutexGuard<'_, (Batches, Option<Instant>)> {
+        self.batches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -266,6 +299,12 @@ impl Observer for Count {
     }
 
     fn committed(&self, records: usize, published: usize) {
+        {
+            let (batches, first) = &mut *self.batches();
+            batches.number += 1.0;
+            batches.records += records as f64;
+            batches.seconds = first.get_or_insert_with(Instant::now).elapsed().as_secs_f64();
+        }
         self.published.fetch_add(published, Ordering::SeqCst);
         let committed = self.committed.fetch_add(records, Ordering::SeqCst) + records;
         if self.wanted > 0 && committed >= self.wanted {

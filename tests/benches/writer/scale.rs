@@ -17,8 +17,8 @@ use wal_store::arango::{Options, schema};
 use wal_tests::{Kafka, Message, Producer, clients, wait_until};
 
 use crate::lateness::{Arrivals, now};
-use crate::part::Running;
-use crate::stage::{Busy, Stage, requests, spread};
+use crate::part::{Batches, Running};
+use crate::stage::{Busy, PAYLOAD, Stage, requests, spread};
 
 const PATIENCE: Duration = Duration::from_secs(300);
 const PARTITIONS: usize = 12;
@@ -41,6 +41,9 @@ struct Run {
     busy: f64,
     /// The share that this program took: the fake, above all.
     own: f64,
+    /// Records in a batch of a writer, and seconds from one batch's end to the next one's.
+    batch: f64,
+    cycle: f64,
 }
 
 /// Runs each number of writers and tells how much more they do.
@@ -61,9 +64,11 @@ pub fn tell(broker: &Kafka, entries: usize, rounds: usize) -> Result<()> {
         let ((rate, least, most), (busy, ..), (own, ..)) = (of(|run| run.rate), of(|run| run.busy), of(|run| run.own));
         let one = *one.get_or_insert(rate);
         println!(
-            "{writers} writers {:>26}   {:.2} times one   processors {:3.0} % busy, {:.0} % the fake and the observers",
+            "{writers} writers {:>26}   {:.2} times one   {:.0} entries in a batch, one each {:.2} s   processors {:3.0} % busy, {:.0} % the fake and the observers",
             format!("{rate:.0} ({least:.0} to {most:.0})"),
             rate / one,
+            of(|run| run.batch).0,
+            of(|run| run.cycle).0,
             busy * 100.0,
             own * 100.0
         );
@@ -100,11 +105,18 @@ fn once(broker: &Kafka, entries: usize, writers: usize) -> Result<Run> {
     let (busy, own) = (busy.since()?, own_time() - own);
     let own = own / ((now() - loaded) / 1000.0) / std::thread::available_parallelism()?.get() as f64;
     anyhow::ensure!(arrived.len() == entries, "{} of {entries} arrived", arrived.len());
-    running.into_iter().try_for_each(Running::stop)?;
+    let batches: Vec<Batches> = running.into_iter().map(Running::stop).collect::<Result<_>>()?;
     server.stop();
     let mut at: Vec<f64> = arrived.iter().map(|arrival| arrival.at).collect();
     at.sort_by(f64::total_cmp);
-    Ok(Run { rate: middle_rate(&at, loaded)?, busy, own })
+    let all = |pick: fn(&Batches) -> f64| batches.iter().map(pick).sum::<f64>();
+    Ok(Run {
+        rate: middle_rate(&at, loaded)?,
+        busy,
+        own,
+        batch: all(|one| one.records) / all(|one| one.number),
+        cycle: all(|one| one.seconds) / all(|one| one.number - 1.0),
+    })
 }
 
 /// Waits until every writer holds its share of each ingress topic: partitions that still move would be what is measured.
@@ -121,7 +133,7 @@ fn wait_for_shares(stage: &Stage, writers: usize) {
 fn load(stage: &Stage, entries: usize) {
     let topic = stage.kafka.topics.ingress(Priority::Normal);
     let partitions: Vec<i32> = (0..).take(PARTITIONS).collect();
-    let numbered = requests(&stage.target, entries).enumerate();
+    let numbered = requests(&stage.target, PAYLOAD, entries).enumerate();
     let messages: Vec<Message> = numbered
         .map(|(number, value)| {
             Message::to(topic.as_str())

@@ -12,10 +12,12 @@ use wal_tests::{Kafka, Message, Producer, clients, prefix, unique};
 
 use crate::lateness::{Due, now};
 
-/// Bytes of an operation.
+/// Bytes of an operation, where nothing else is said.
 pub const PAYLOAD: usize = 1024;
 /// Of each topic, where nothing else is said.
 pub const PARTITIONS: usize = 4;
+/// What a payload holds beside its filler.
+const FRAME: usize = 60;
 
 /// A log of a workload's own.
 pub struct Stage {
@@ -23,6 +25,8 @@ pub struct Stage {
     pub target: String,
     pub kafka: KafkaSettings,
     given: Vec<(&'static str, String)>,
+    /// Bytes of an operation.
+    pub payload: usize,
     folder: TempDir,
 }
 
@@ -49,7 +53,7 @@ impl Stage {
         runtime.block_on(topics::apply(&kafka, &TopicSettings::read(&settings)?))?;
         let target = unique("target");
         clients::create_topic(&bootstrap, &target, partitions, &[]);
-        Ok(Stage { bootstrap, target, kafka, given, folder })
+        Ok(Stage { bootstrap, target, kafka, given, payload: PAYLOAD, folder })
     }
 
     /// Where the store is.
@@ -92,18 +96,19 @@ impl Stage {
     /// Requests for the normal lane, keys and all.
     pub fn messages(&self, entries: usize) -> impl Iterator<Item = Message> + use<> {
         let topic = self.kafka.topics.ingress(Priority::Normal);
-        let numbered = requests(&self.target, entries).enumerate();
+        let numbered = requests(&self.target, self.payload, entries).enumerate();
         numbered.map(move |(number, value)| Message::to(topic.as_str()).key(format!("k{}", number % 100)).value(value))
     }
 }
 
 /// Requests, numbered: `{"request_id":"r-0", ..`. What they hold is the same in every run, and compresses badly: so nothing comes out
 /// better than it is for others.
-pub fn requests(target: &str, entries: usize) -> impl Iterator<Item = Vec<u8>> + use<> {
+pub fn requests(target: &str, payload: usize, entries: usize) -> impl Iterator<Item = Vec<u8>> + use<> {
     let target = target.to_owned();
     let mut random = fastrand::Rng::with_seed(1);
     (0..entries).map(move |number| {
-        let filler: String = std::iter::repeat_with(|| random.alphanumeric()).take(PAYLOAD - 60).collect();
+        let filler: String =
+            std::iter::repeat_with(|| random.alphanumeric()).take(payload.saturating_sub(FRAME)).collect();
         let payload = format!(r#"{{"operation":"bench","number":"{number:08}","filler":"{filler}"}}"#);
         format!(r#"{{"request_id":"r-{number}","namespace":"bench","target":"{target}","payload":{payload}}}"#)
             .into_bytes()

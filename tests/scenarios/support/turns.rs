@@ -1,9 +1,9 @@
-//! Scenarios take turns: on a machine of few cores, more than two at a time would only starve each other into timeouts.
+//! Scenarios take turns: most of their time they wait, but more than a few at a time would starve each other into timeouts on few cores.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// How many scenarios hold a turn at the same time, whatever `--test-threads` says.
-const AT_ONCE: usize = 2;
+const AT_ONCE: usize = 4;
 
 static TAKEN: Mutex<usize> = Mutex::new(0);
 static GIVEN_BACK: Condvar = Condvar::new();

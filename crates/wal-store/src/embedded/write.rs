@@ -1,8 +1,8 @@
 //! Writing: one transaction and one synced commit per call.
 //!
 //! Duplicates need no fence of their own. redb has one writer at a time, and a writer sees what was committed before it began, and
-//! its own changes. So "is it there? no: write it" cannot interleave with another call, and finds an earlier entry of the same
-//! call too. Every commit is synced before the next writer begins, so what is found is on disk; a commit that failed leaves
+//! its own changes. So "is it there? no: write it" cannot interleave with another call; an earlier entry of the same call is looked
+//! for, too. Every commit is synced before the next writer begins, so what is found is on disk; a commit that failed leaves
 //! redb refusing everything until it is reopened, and reopening writes the file through first (see [`super::folder`]), so an unsynced
 //! entry is never taken for a stored one.
 
@@ -35,8 +35,13 @@ pub(super) fn insert(database: &Database, entries: &[Entry], value_max: usize) -
     {
         let mut content = transaction.open_table(CONTENT)?;
         let mut states = transaction.open_table(STATES)?;
-        for (entry, document) in entries.iter().zip(&documents) {
-            if let Some(present) = read_entry(&content, &states, entry.key())? {
+        let mut new: BTreeMap<EntryKey, usize> = BTreeMap::new();
+        for (at, (entry, document)) in entries.iter().zip(&documents).enumerate() {
+            let earlier = match new.get(&entry.key()) {
+                Some(earlier) => Some(entries[*earlier].clone()),
+                None => read_entry(&content, &states, entry.key())?,
+            };
+            if let Some(present) = earlier {
                 answers.push(Inserted::Present(Box::new(present)));
                 continue;
             }
@@ -44,11 +49,19 @@ pub(super) fn insert(database: &Database, entries: &[Entry], value_max: usize) -
                 answers.push(Inserted::Refused(refusal));
                 continue;
             }
-            let key = entry.key().uuid().as_u128();
-            content.insert(&keys::place(entry.timestamp(), entry.key()), document.content.as_bytes())?;
-            states.insert(key, document.state_row.as_slice())?;
+            new.insert(entry.key(), at);
             changes.add_entry(entry, Change::Come);
             answers.push(Inserted::Stored);
+        }
+        for (key, at) in &new {
+            states.insert(key.uuid().as_u128(), documents[*at].state_row.as_slice())?;
+        }
+        // In order: what is put between others splits pages that are full, and leaves them half empty.
+        let place = |at: usize| keys::place(entries[at].timestamp(), entries[at].key());
+        let mut places: Vec<_> = new.into_values().map(|at| (place(at), at)).collect();
+        places.sort_unstable();
+        for (place, at) in places {
+            content.insert(&place, documents[at].content.as_bytes())?;
         }
     }
     finish(transaction, changes)?;
