@@ -19,8 +19,9 @@ pub const BROKER: [(&str, &str); 4] = [
 const PARTITION_BYTES: f64 = (256 + 2 * 64) as f64 * MIB;
 /// Topics that grow with every request: ingress, target, receipts, audit.
 const TOPICS: usize = 4;
-/// What an entry of 1 KiB takes in the embedded store (`sizes` of the writer's benchmark) and a tenth more.
-const ENTRY_BYTES: f64 = 4000.0;
+/// What an entry takes in the embedded store, and a tenth more: so much, and for each byte of its payload so many, as pages are not full.
+const ENTRY_BYTES: f64 = 1200.0;
+const PAYLOAD_BYTES: f64 = 1.8;
 /// The store's file grows by up to so much at a time; what of it is not used yet takes no room until a start after a SIGKILL writes all of it.
 const STEP: f64 = 4.0 * GIB;
 /// Left to others.
@@ -92,11 +93,12 @@ impl Plan {
     pub fn check_space(&self, rate: f64) -> Result<()> {
         let folder = std::env::temp_dir();
         let (free, entries) = (free_space(&folder)?, rate * self.length.as_secs_f64());
-        let (store, kafka) = (STEP + entries * ENTRY_BYTES, (TOPICS * PARTITIONS) as f64 * PARTITION_BYTES);
+        let (store, kafka) = (STEP + entries * self.entry_bytes(), (TOPICS * PARTITIONS) as f64 * PARTITION_BYTES);
         let room = free - RESERVE - kafka;
         if store <= room {
             return Ok(());
         }
+        let would_fit = ((room - STEP) / self.entry_bytes()).max(0.0);
         bail!(
             "{entries:.0} entries would take {:.0} GiB in the store and up to {:.0} GiB on Kafka, and {} has {:.0} GiB free, of which {:.0} are \
              left alone: --rate {:.0} or --minutes {:.0} would fit",
@@ -105,14 +107,14 @@ impl Plan {
             folder.display(),
             free / GIB,
             RESERVE / GIB,
-            (entries_in(room) / self.length.as_secs_f64()).floor(),
-            (entries_in(room) / rate / 60.0).floor()
+            (would_fit / self.length.as_secs_f64()).floor(),
+            (would_fit / rate / 60.0).floor()
         )
     }
-}
 
-fn entries_in(room: f64) -> f64 {
-    ((room - STEP) / ENTRY_BYTES).max(0.0)
+    fn entry_bytes(&self) -> f64 {
+        ENTRY_BYTES + PAYLOAD_BYTES * self.payload as f64
+    }
 }
 
 /// Bytes that the disk below a folder has free for us.
