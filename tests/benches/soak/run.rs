@@ -112,7 +112,6 @@ enum Turn {
 
 struct Run {
     stage: Stage,
-    restart_with: &'static [Begun],
     receipts: Receipts,
     load: Load,
     started: Instant,
@@ -135,7 +134,7 @@ pub fn run(broker: &Kafka, plan: &Plan, rate: f64) -> Result<Story> {
         // A last process that hardly lived would tell nothing.
         let is_time = now >= restart_at && until.saturating_duration_since(now) > plan.restart_every / 2;
         if is_time && matches!(run.turn, Turn::Serving) {
-            run.restart()?;
+            run.restart(plan.restart_with)?;
             restart_at += plan.restart_every;
         }
     }
@@ -153,7 +152,6 @@ impl Run {
         Ok(Run {
             load: Load::start(&stage, rate, started),
             stage,
-            restart_with: plan.restart_with,
             receipts,
             started,
             writer,
@@ -232,8 +230,8 @@ impl Run {
         );
     }
 
-    fn restart(&mut self) -> Result<()> {
-        let begun = self.restart_with[(self.phases.len() - 1) % self.restart_with.len()];
+    fn restart(&mut self, with: &[Begun]) -> Result<()> {
+        let begun = with[(self.phases.len() - 1) % with.len()];
         self.phases.push(Phase { begun, from: self.now(), silent: 0.0, caught_up: None });
         match begun {
             Begun::AfterKill => {

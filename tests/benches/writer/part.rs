@@ -43,18 +43,11 @@ pub struct Measured {
 }
 
 /// The batches of a part that ran until it was told to stop.
-#[derive(Clone, Copy, Default)]
 pub struct Batches {
     pub number: f64,
     pub records: f64,
     /// From the end of the first to the end of the last.
     pub seconds: f64,
-}
-
-impl Measured {
-    fn told(&self) -> Value {
-        json!({"rate": self.rate, "processor": self.processor, "memory": self.memory})
-    }
 }
 
 /// A part that runs.
@@ -80,28 +73,29 @@ impl Running {
 
     /// Waits until it has done all its entries.
     pub fn finish(self) -> Result<Measured> {
-        let status = self.0.wait(PATIENCE);
-        anyhow::ensure!(status.success(), "a part ended with {status}: {:?}", self.0);
-        let told = self.told()?;
-        let number = |name: &str| told[name].as_f64().context("a part left something out");
-        Ok(Measured { rate: number("rate")?, processor: number("processor")?, memory: number("memory")? })
+        let [rate, processor, memory] = self.told(["rate", "processor", "memory"])?;
+        Ok(Measured { rate, processor, memory })
     }
 
     /// Ends one that runs until it is told to stop.
     pub fn stop(self) -> Result<Batches> {
         self.0.terminate();
-        let status = self.0.wait(PATIENCE);
-        anyhow::ensure!(status.success(), "a part ended with {status}: {:?}", self.0);
-        let told = self.told()?;
-        let number = |name: &str| told[name].as_f64().context("a part left something out");
-        Ok(Batches { number: number("batches")?, records: number("records")?, seconds: number("seconds")? })
+        let [number, records, seconds] = self.told(["batches", "records", "seconds"])?;
+        Ok(Batches { number, records, seconds })
     }
 
-    /// What it said of itself at its end.
-    fn told(&self) -> Result<Value> {
+    /// Waits for its end; the numbers that it then said of itself.
+    fn told<const N: usize>(&self, names: [&str; N]) -> Result<[f64; N]> {
+        let status = self.0.wait(PATIENCE);
+        anyhow::ensure!(status.success(), "a part ended with {status}: {:?}", self.0);
         let out = self.0.stdout();
         let line = out.lines().rfind(|line| line.starts_with('{')).context("a part said nothing of itself")?;
-        Ok(serde_json::from_str(line)?)
+        let told: Value = serde_json::from_str(line)?;
+        let mut numbers = [0.0; N];
+        for (number, name) in numbers.iter_mut().zip(names) {
+            *number = told[name].as_f64().with_context(|| format!("a part left out its {name}"))?;
+        }
+        Ok(numbers)
     }
 }
 
@@ -189,7 +183,12 @@ async fn insert(settings: &Settings, entries: usize) -> Result<Value> {
         count.committed(batch.len(), 0);
     }
     // Making the requests is not inserting them.
-    Ok(Measured { rate: share(entries, took), ..count.measured()? }.told())
+    let measured = Measured { rate: share(entries, took), ..count.measured()? };
+    Ok(told_of(&measured))
+}
+
+fn told_of(Measured { rate, processor, memory }: &Measured) -> Value {
+    json!({"rate": rate, "processor": processor, "memory": memory})
 }
 
 fn record(value: Vec<u8>, offset: i64) -> InRecord {
@@ -224,7 +223,8 @@ struct Count {
     wanted: usize,
     committed: AtomicUsize,
     published: AtomicUsize,
-    batches: Mutex<(Batches, Option<Instant>)>,
+    /// When each batch ended.
+    ends: Mutex<Vec<Instant>>,
     started: OnceLock<Moment>,
     finished: OnceLock<Moment>,
     done: Notify,
@@ -237,7 +237,7 @@ impl Count {
             wanted,
             committed: AtomicUsize::new(0),
             published: AtomicUsize::new(0),
-            batches: Mutex::default(),
+            ends: Mutex::default(),
             started: OnceLock::new(),
             finished: OnceLock::new(),
             done: Notify::new(),
@@ -256,10 +256,11 @@ impl Count {
     /// What a part says of itself at its end.
     fn told(&self) -> Result<Value> {
         if self.wanted > 0 {
-            return Ok(self.measured()?.told());
+            return Ok(told_of(&self.measured()?));
         }
-        let Batches { number, records, seconds } = self.batches().0;
-        Ok(json!({"batches": number, "records": records, "seconds": seconds}))
+        let ends = self.ends();
+        let seconds = ends.first().zip(ends.last()).map_or(0.0, |(first, last)| (*last - *first).as_secs_f64());
+        Ok(json!({"batches": ends.len(), "records": self.committed.load(Ordering::SeqCst), "seconds": seconds}))
     }
 
     fn measured(&self) -> Result<Measured> {
@@ -273,9 +274,8 @@ impl Count {
         })
     }
 
-    /// The batches so far, and when the first had ended.
-    fn batches(&self) -> MutexGuard<'_, (Batches, Option<Instant>)> {
-        self.batches.lock().unwrap_or_else(PoisonError::into_inner)
+    fn ends(&self) -> MutexGuard<'_, Vec<Instant>> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -299,12 +299,7 @@ impl Observer for Count {
     }
 
     fn committed(&self, records: usize, published: usize) {
-        {
-            let (batches, first) = &mut *self.batches();
-            batches.number += 1.0;
-            batches.records += records as f64;
-            batches.seconds = first.get_or_insert_with(Instant::now).elapsed().as_secs_f64();
-        }
+        self.ends().push(Instant::now());
         self.published.fetch_add(published, Ordering::SeqCst);
         let committed = self.committed.fetch_add(records, Ordering::SeqCst) + records;
         if self.wanted > 0 && committed >= self.wanted {
