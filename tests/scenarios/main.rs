@@ -7,6 +7,7 @@ mod batch_loop;
 mod crashes;
 mod days;
 mod deploy;
+mod dev;
 mod examples;
 mod flow;
 mod harness;
