@@ -131,7 +131,7 @@ pub fn encode(entry: &Entry, copy: ReadableCopy) -> String {
 
 /// Reads a document that [`encode`] wrote, now or in an earlier version.
 pub fn decode(document: &[u8]) -> Result<Entry, Error> {
-    decode_parts(document, document)
+    decode_content(document, decode_standing(document)?)
 }
 
 /// Writes the part of a document that never changes.
@@ -201,8 +201,18 @@ pub(crate) fn decode_standing(standing: &[u8]) -> Result<State, Error> {
     Ok(read.state)
 }
 
-/// Reads an entry from its two parts.
-pub(crate) fn decode_parts(content: &[u8], standing: &[u8]) -> Result<Entry, Error> {
+/// Writes a state alone, where nobody asks for what follows from it.
+pub(crate) fn encode_state(state: &State) -> String {
+    to_json(state)
+}
+
+/// Reads what [`encode_state`] wrote.
+pub(crate) fn decode_state(state: &[u8]) -> Result<State, Error> {
+    parse(state)
+}
+
+/// Reads an entry from what [`encode_content`] wrote of it, alone or within a whole document, and its state.
+pub(crate) fn decode_content(content: &[u8], state: State) -> Result<Entry, Error> {
     let content: Content<'_> = parse(content)?;
     let key = content.key;
     let damaged = |what: &str| Error::Corrupt(format!("document {key}: {what}"));
@@ -235,7 +245,7 @@ pub(crate) fn decode_parts(content: &[u8], standing: &[u8]) -> Result<Entry, Err
         request_hash: content.request_hash,
         batch: content.batch,
         origin: content.origin,
-        state: decode_standing(standing)?,
+        state,
     })
 }
 

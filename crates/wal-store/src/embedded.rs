@@ -3,7 +3,8 @@
 //! ```text
 //!   folder/lock            held while the store is open, so that a second process is told instead of served
 //!   folder/entries.redb    content  written at, key ─▶ document without its standing
-//!                          states   key ─▶ written at, namespace, tenant, standing
+//!                          states   written at, key ─▶ namespace, tenant, state
+//!                          written  key ─▶ written at
 //!                          seven indexes, all of them ending in (timestamp, key)
 //! ```
 //!

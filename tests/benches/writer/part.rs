@@ -12,7 +12,7 @@ use wal_model::{InRecord, Topic};
 use wal_runtime::batch_loop::{self, Limits, Observer, Options, Reads};
 use wal_runtime::config::{self, Kafka as KafkaSettings, Settings};
 use wal_runtime::kafka;
-use wal_runtime::metrics::Metrics;
+use wal_runtime::metrics::{Format, Metrics};
 use wal_runtime::shutdown::Shutdown;
 use wal_runtime::traces::{Road, Traces};
 use wal_store::Inserted;
@@ -31,6 +31,8 @@ const ASSIGNED: &str = "assigned";
 /// A minute for every 20,000 entries or so, on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(300);
 const BATCH: usize = 2000;
+/// The stages of a batch of the writer, as its metrics name them.
+const STAGES: [&str; 3] = ["validate", "store", "produce"];
 
 /// What a part measured of itself, from when it had its partitions until all was committed.
 pub struct Measured {
@@ -48,6 +50,10 @@ pub struct Batches {
     pub records: f64,
     /// From the end of the first to the end of the last.
     pub seconds: f64,
+    /// What all of them together took to be read and checked, to be stored, and from then until they were committed.
+    pub validated: f64,
+    pub stored: f64,
+    pub produced: f64,
 }
 
 /// A part that runs.
@@ -81,7 +87,8 @@ impl Running {
     pub fn stop(self) -> Result<Batches> {
         self.0.terminate();
         let [number, records, seconds] = self.told(["batches", "records", "seconds"])?;
-        Ok(Batches { number, records, seconds })
+        let [validated, stored, produced] = self.told(STAGES)?;
+        Ok(Batches { number, records, seconds, validated, stored, produced })
     }
 
     /// Waits for its end; the numbers that it then said of itself.
@@ -128,14 +135,23 @@ async fn writer(settings: &Settings, entries: usize) -> Result<Value> {
     let count = Count::of(entries)?;
     let (collector, metrics) = (config::Traces::read(settings)?, Metrics::new());
     let traces = Traces::start(&collector, "wal-writer", "0", Road::Onward, &metrics)?;
-    Service::new(settings, store)?.tracing(traces).run(Arc::<Count>::clone(&count), count.over()).await?;
+    let service = Service::new(settings, store)?.tracing(traces).counting(metrics.clone());
+    service.run(Arc::<Count>::clone(&count), count.over()).await?;
     let published = count.published.load(Ordering::SeqCst);
     // A delivery, a receipt and an audit event each: nothing was refused, which would be quicker.
     anyhow::ensure!(
         entries == 0 || published == 3 * entries,
         "{published} records were published for {entries} requests"
     );
-    count.told()
+    let mut told = count.told()?;
+    let counted = metrics.encode(Format::Prometheus);
+    for stage in STAGES {
+        let sum = format!("wal_append_duration_seconds_sum{{stage=\"{stage}\"}} ");
+        let seconds =
+            counted.lines().find_map(|line| line.strip_prefix(&sum)).context("the writer tells its stages")?;
+        told[stage] = json!(seconds.parse::<f64>()?);
+    }
+    Ok(told)
 }
 
 /// The same loop without a store: one record out for each one in.

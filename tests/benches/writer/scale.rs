@@ -44,6 +44,10 @@ struct Run {
     /// Records in a batch of a writer, and seconds from one batch's end to the next one's.
     batch: f64,
     cycle: f64,
+    /// Seconds of a batch until it is checked, then stored, then committed.
+    validated: f64,
+    stored: f64,
+    produced: f64,
 }
 
 /// Runs each number of writers and tells how much more they do.
@@ -64,11 +68,16 @@ pub fn tell(broker: &Kafka, entries: usize, rounds: usize) -> Result<()> {
         let ((rate, least, most), (busy, ..), (own, ..)) = (of(|run| run.rate), of(|run| run.busy), of(|run| run.own));
         let one = *one.get_or_insert(rate);
         println!(
-            "{writers} writers {:>26}   {:.2} times one   {:.0} entries in a batch, one each {:.2} s   processors {:3.0} % busy, {:.0} % the fake and the observers",
+            "{writers} writers {:>26}   {:.2} times one   {:.0} entries in a batch, one each {:.2} s: \
+             checked in {:.2}, stored in {:.2}, published and committed in {:.2}   \
+             processors {:3.0} % busy, {:.0} % the fake and the observers",
             format!("{rate:.0} ({least:.0} to {most:.0})"),
             rate / one,
             of(|run| run.batch).0,
             of(|run| run.cycle).0,
+            of(|run| run.validated).0,
+            of(|run| run.stored).0,
+            of(|run| run.produced).0,
             busy * 100.0,
             own * 100.0
         );
@@ -110,12 +119,16 @@ fn once(broker: &Kafka, entries: usize, writers: usize) -> Result<Run> {
     let mut at: Vec<f64> = arrived.iter().map(|arrival| arrival.at).collect();
     at.sort_by(f64::total_cmp);
     let all = |pick: fn(&Batches) -> f64| batches.iter().map(pick).sum::<f64>();
+    let each = |pick: fn(&Batches) -> f64| all(pick) / all(|one| one.number);
     Ok(Run {
         rate: middle_rate(&at, loaded)?,
         busy,
         own,
-        batch: all(|one| one.records) / all(|one| one.number),
+        batch: each(|one| one.records),
         cycle: all(|one| one.seconds) / all(|one| one.number - 1.0),
+        validated: each(|one| one.validated),
+        stored: each(|one| one.stored),
+        produced: each(|one| one.produced),
     })
 }
 

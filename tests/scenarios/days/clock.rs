@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
+use std::time::Duration;
 
 use wal_model::answer::Wish;
 use wal_tests::{Kafka, Message, Record, tools, wait_until};
@@ -11,6 +12,13 @@ use crate::support::database::Database;
 use crate::support::log::wait_for_partitions;
 use crate::support::retrying::wait_until_at_work;
 use crate::support::{LATER, Log, SOON};
+
+/// How long an attempt is to wait that is parked when the clock is stepped: long enough for the step to come before its end.
+const BEFORE: Duration = Duration::from_secs(10);
+/// How long an attempt waits that fails afterwards, in a topic where nobody waits from before.
+const MEANWHILE: Duration = Duration::from_secs(4);
+/// So many attempts take longer than `BEFORE`.
+const TRIES: u32 = 4;
 
 #[test]
 fn a_clock_that_is_stepped_back_an_hour_makes_retries_late_and_nothing_early_lost_or_twice() {
@@ -42,25 +50,29 @@ fn a_clock_that_is_stepped_back_an_hour_makes_retries_late_and_nothing_early_los
 
     log.send(&[request(&log, &target, "before")]);
     let first = attempt(&log.wait_for(&target, 1, LATER), "before", 1);
-    log.send(&[log.failed(&first, &Wish::None)]);
-    let second = attempt(&log.wait_for(&target, 2, LATER), "before", 2);
+    log.send(&[log.failed(&first, &Wish::After(BEFORE))]);
+    wait_until("it waits", LATER, || database.count("retrying") == 1);
 
     step(-3600);
-    log.send(&[log.failed(&second, &Wish::None), request(&log, &target, "meanwhile")]);
-    // What does not wait goes on: it is stored, delivered and completed.
-    let all = log.wait_for(&target, 3, LATER);
-    let other = attempt(&all, "meanwhile", 1);
-    assert!(sent(&other) < sent(&second), "the clock was stepped back: {} and {}", sent(&other), sent(&second));
-    log.send(&[log.completed(&other)]);
+    // What is decided by the new clock goes on, and takes longer than what was decided by the old one would have.
+    log.send(&[request(&log, &target, "meanwhile")]);
+    for number in 1..=TRIES {
+        let delivered = usize::try_from(number).expect("a few") + 1;
+        let other = attempt(&log.wait_for(&target, delivered, LATER), "meanwhile", number);
+        assert!(sent(&other) < sent(&first), "the clock was stepped back: {} and {}", sent(&other), sent(&first));
+        let last = number == TRIES;
+        log.send(&[if last { log.completed(&other) } else { log.failed(&other, &Wish::After(MEANWHILE)) }]);
+    }
     wait_until("it is completed", LATER, || database.count("completed") == 1);
-    assert_eq!(log.read(&target).len(), 3, "whose time has not come by the clock stays where it is");
+    let delivered = log.read(&target);
+    assert_eq!(delivered.len(), 5, "whose time has not come by the clock stays where it is: {delivered:?}");
 
     step(0);
-    let third = attempt(&log.wait_for(&target, 4, LATER), "before", 3);
-    log.send(&[log.completed(&third)]);
+    let second = attempt(&log.wait_for(&target, 6, LATER), "before", 2);
+    log.send(&[log.completed(&second)]);
     wait_until("both are completed", LATER, || database.count("completed") == 2);
     assert_eq!(log.receipts(&writer, 2, SOON).len(), 2);
-    assert_eq!(log.read(&target).len(), 4, "each attempt once");
+    assert_eq!(log.read(&target).len(), 6, "each attempt once");
     for process in [&writer, &scheduler, &status] {
         assert!(process.is_running(), "{process:?}");
         process.terminate();

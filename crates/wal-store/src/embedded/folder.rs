@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use redb::{Database, DatabaseError, Durability, ReadableDatabase};
 use uuid::Uuid;
 
-use super::tables::{CONTENT, FORMAT, Index, META, META_FORMAT, META_STORE_ID, STATES};
+use super::tables::{CONTENT, FORMAT, Index, META, META_FORMAT, META_STORE_ID, STATES, WRITTEN};
 use super::{Fault, is_damage, upgrade};
 use crate::StoreId;
 
@@ -178,7 +178,7 @@ pub(super) fn prepare(folder: &Path, database: &Database) -> Result<StoreId, Ope
     };
     if found.format != FORMAT {
         tracing::info!(folder = %folder.display(), from = found.format, to = FORMAT, "the store has an older format; it is upgraded now");
-        upgrade::from_1(database).map_err(|fault| unprepared(folder, fault))?;
+        upgrade::run(database).map_err(|fault| unprepared(folder, fault))?;
     }
     Ok(found.id)
 }
@@ -197,7 +197,7 @@ pub(super) fn check_same(folder: &Path, database: &Database, expected: StoreId) 
 /// A database that is ours.
 struct Identity {
     id: StoreId,
-    /// One that this program knows: 1 or [`FORMAT`].
+    /// One that this program knows: 1 to [`FORMAT`].
     format: u32,
 }
 
@@ -210,7 +210,7 @@ fn identity(folder: &Path, database: &Database) -> Result<Option<Identity>, Open
     };
     let format = <[u8; 4]>::try_from(meta.format).map_err(|_| OpenError::corrupt(folder, "its format is no number"))?;
     let format = match u32::from_be_bytes(format) {
-        known @ (1 | FORMAT) => known,
+        known @ 1..=FORMAT => known,
         found if found > FORMAT => return Err(OpenError::Newer { folder: folder.to_owned(), found, known: FORMAT }),
         found => return Err(OpenError::corrupt(folder, format_args!("there never was a format {found}"))),
     };
@@ -248,6 +248,7 @@ fn initialize(database: &Database) -> Result<StoreId, Fault> {
         meta.insert(META_STORE_ID, id.0.as_bytes().as_slice())?;
         transaction.open_table(CONTENT)?;
         transaction.open_table(STATES)?;
+        transaction.open_table(WRITTEN)?;
         for index in Index::ALL {
             transaction.open_table(index.table())?;
         }

@@ -4,29 +4,36 @@ use redb::{Database, ReadOnlyTable, ReadTransaction, ReadableDatabase};
 use wal_model::{Entry, EntryKey, Timestamp};
 
 use super::Fault;
-use super::keys::{PLACE_LEN, Stretch, read_tail};
-use super::rows::{StateRow, damaged, read_entry};
-use super::tables::{CONTENT, STATES};
+use super::keys::{self, PLACE_LEN, Stretch, read_tail};
+use super::rows::{self, StateRow, damaged, read_entry};
+use super::tables::{CONTENT, STATES, WRITTEN};
 use crate::{After, Error, Finished, Page, Query};
 
-/// The two tables an entry is read from.
+/// The tables an entry is read from.
 struct Entries {
     content: ReadOnlyTable<&'static [u8; PLACE_LEN], &'static [u8]>,
-    states: ReadOnlyTable<u128, &'static [u8]>,
+    states: ReadOnlyTable<&'static [u8; PLACE_LEN], &'static [u8]>,
+    written: ReadOnlyTable<u128, i64>,
 }
 
 impl Entries {
     fn open(snapshot: &ReadTransaction) -> Result<Entries, Fault> {
-        Ok(Entries { content: snapshot.open_table(CONTENT)?, states: snapshot.open_table(STATES)? })
+        let content = snapshot.open_table(CONTENT)?;
+        Ok(Entries { content, states: snapshot.open_table(STATES)?, written: snapshot.open_table(WRITTEN)? })
     }
 
     fn get(&self, key: EntryKey) -> Result<Option<Entry>, Fault> {
-        read_entry(&self.content, &self.states, key)
+        rows::written_at(&self.written, key)?.map(|written_at| self.at(written_at, key)).transpose()
     }
 
-    /// An entry that an index names.
-    fn indexed(&self, key: EntryKey) -> Result<Entry, Fault> {
-        self.get(key)?.ok_or_else(|| damaged(key, "an index names it and it is not there"))
+    /// An entry whose place is known.
+    fn at(&self, written_at: Timestamp, key: EntryKey) -> Result<Entry, Fault> {
+        read_entry(&self.content, &self.states, written_at, key)
+    }
+
+    /// When an entry was written that an index names.
+    fn written_at(&self, key: EntryKey) -> Result<Timestamp, Fault> {
+        rows::written_at(&self.written, key)?.ok_or_else(|| damaged(key, "an index names it and it is not there"))
     }
 }
 
@@ -44,7 +51,10 @@ pub(super) fn scan(database: &Database, query: &Query, after: Option<After>, lim
     let is_more = places.len() > limit;
     places.truncate(limit);
     let next = places.last().filter(|_| is_more).map(|(timestamp, key)| After { timestamp: *timestamp, key: *key });
-    Ok(Page { entries: read_places(&snapshot, &places)?, next })
+    let entries = Entries::open(&snapshot)?;
+    // These indexes end in the place itself.
+    let entries = places.into_iter().map(|(written_at, key)| entries.at(written_at, key)).collect::<Result<_, _>>()?;
+    Ok(Page { entries, next })
 }
 
 pub(super) fn expired(
@@ -54,8 +64,9 @@ pub(super) fn expired(
     limit: usize,
 ) -> Result<Vec<Entry>, Fault> {
     let snapshot = database.begin_read()?;
-    let places = places(&snapshot, &Stretch::expired(at, after), limit)?;
-    read_places(&snapshot, &places)
+    let expired = places(&snapshot, &Stretch::expired(at, after), limit)?;
+    let entries = Entries::open(&snapshot)?;
+    expired.into_iter().map(|(_, key)| entries.at(entries.written_at(key)?, key)).collect()
 }
 
 pub(super) fn finished(
@@ -65,16 +76,17 @@ pub(super) fn finished(
     limit: usize,
 ) -> Result<Vec<Finished>, Fault> {
     let snapshot = database.begin_read()?;
-    let places = places(&snapshot, &Stretch::finished(before, after), limit)?;
-    let states = snapshot.open_table(STATES)?;
+    let finished = places(&snapshot, &Stretch::finished(before, after), limit)?;
+    let entries = Entries::open(&snapshot)?;
     let name = |(at, key): (Timestamp, EntryKey)| {
-        let row =
-            states.get(key.uuid().as_u128())?.ok_or_else(|| damaged(key, "an index names it and it is not there"))?;
-        Ok(Finished { log_id: StateRow::read(key, row.value())?.log_id(key)?, at })
+        let written_at = entries.written_at(key)?;
+        let row = entries.states.get(&keys::place(written_at, key))?.ok_or_else(|| damaged(key, "it has no state"))?;
+        Ok(Finished { log_id: StateRow::read(key, row.value())?.log_id(written_at, key)?, at })
     };
-    places.into_iter().map(name).collect()
+    finished.into_iter().map(name).collect()
 }
 
+/// The times and keys at the ends of index keys.
 fn places(snapshot: &ReadTransaction, stretch: &Stretch, limit: usize) -> Result<Vec<(Timestamp, EntryKey)>, Fault> {
     if stretch.is_empty() {
         return Ok(Vec::new());
@@ -88,9 +100,4 @@ fn places(snapshot: &ReadTransaction, stretch: &Stretch, limit: usize) -> Result
         places.push(place.ok_or_else(|| Fault::Store(Error::Corrupt("an index key has no tail".to_owned())))?);
     }
     Ok(places)
-}
-
-fn read_places(snapshot: &ReadTransaction, places: &[(Timestamp, EntryKey)]) -> Result<Vec<Entry>, Fault> {
-    let entries = Entries::open(snapshot)?;
-    places.iter().map(|(_, key)| entries.indexed(*key)).collect()
 }

@@ -6,8 +6,8 @@ use super::keys::PLACE_LEN;
 
 /// The layout of these tables. Stored, keep stable.
 ///
-/// 1: no `by_finished`, and state rows without namespace and tenant. 2: as it is here. See [`super::upgrade`].
-pub(super) const FORMAT: u32 = 2;
+/// 1 and 2: states under their keys alone, and in 1 no `by_finished`, see [`super::upgrade`]. 3: as it is here.
+pub(super) const FORMAT: u32 = 3;
 
 pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 /// In [`META`]: the layout, 4 bytes big-endian.
@@ -18,8 +18,12 @@ pub(super) const META_STORE_ID: &str = "store_id";
 /// Place (written at, key) to document without standing. Never rewritten. By time, because keys are random: entries that are written
 /// together lie together, so a commit touches few pages, and a scan reads on where it is.
 pub(super) const CONTENT: TableDefinition<'_, &[u8; PLACE_LEN], &[u8]> = TableDefinition::new("content");
-/// Key to [`super::rows::StateRow`]: small, so that an apply does not rewrite payloads.
-pub(super) const STATES: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("states");
+/// Place to [`super::rows::StateRow`]: apart from the content, so that an apply does not rewrite payloads, and by time like it: what is
+/// folded together was mostly written together.
+pub(super) const STATES: TableDefinition<'_, &[u8; PLACE_LEN], &[u8]> = TableDefinition::new("states_by_place");
+/// Key to when the entry was written, in milliseconds, so to its place. The only table that grows all over, a page for each entry of a
+/// commit, so its rows are as small as they can be: what is rewritten all the time stays in memory.
+pub(super) const WRITTEN: TableDefinition<'_, u128, i64> = TableDefinition::new("written_at");
 
 /// An index: keys as [`super::keys`] makes them, nothing beside them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -7,7 +7,7 @@ use wal_model::Code;
 use wal_model::status::Reason;
 
 use super::rows::StateRow;
-use super::tables::{Index, META, META_FORMAT, STATES};
+use super::tables::{Index, META, META_FORMAT, STATES, WRITTEN};
 use super::*;
 use crate::samples::{ack, completed, entry, failed, full_entry, retrying};
 
@@ -49,50 +49,60 @@ fn a_newer_format_is_refused_by_name() {
     }
     drop(store);
     let error = Embedded::open(folder.path()).err().unwrap();
-    assert!(matches!(error, OpenError::Newer { found: 7, known: 2, .. }), "{error:?}");
+    assert!(matches!(error, OpenError::Newer { found: 7, known: 3, .. }), "{error:?}");
 }
 
-/// Takes a store back to format 1, as older programs wrote it.
-fn downgrade(store: &Embedded) {
+/// Takes a store back to format 1 or 2, as older programs wrote it.
+fn downgrade(store: &Embedded, format: u32) {
     let transaction = store.inner.database().unwrap().begin_write().unwrap();
     {
-        let mut states = transaction.open_table(STATES).unwrap();
-        let rows: Vec<(u128, Vec<u8>)> = states
-            .iter()
-            .unwrap()
-            .map(|row| row.map(|(key, row)| (key.value(), row.value().to_vec())).unwrap())
-            .collect();
-        for (key, row) in rows {
-            let standing = row.iter().position(|byte| *byte == b'{').unwrap();
-            states.insert(key, [&row[..8], &row[standing..]].concat().as_slice()).unwrap();
+        let states = transaction.open_table(STATES).unwrap();
+        let mut keyed = transaction.open_table(upgrade::KEYED_STATES).unwrap();
+        for row in states.iter().unwrap() {
+            let (place, row) = row.unwrap();
+            let (time, key) = place.value().split_first_chunk::<8>().unwrap();
+            let key = EntryKey::from(uuid::Uuid::from_slice(key).unwrap());
+            let state = StateRow::read(key, row.value()).ok().unwrap().state;
+            let whose = &row.value()[..row.value().len() - state.len()];
+            let standing = crate::document::encode_standing(&crate::document::decode_state(state).unwrap());
+            let old = [&time[..], if format == 1 { b"" } else { whose }, standing.as_bytes()].concat();
+            keyed.insert(key.uuid().as_u128(), old.as_slice()).unwrap();
         }
-        transaction.open_table(META).unwrap().insert(META_FORMAT, 1u32.to_be_bytes().as_slice()).unwrap();
+        transaction.open_table(META).unwrap().insert(META_FORMAT, format.to_be_bytes().as_slice()).unwrap();
     }
-    transaction.delete_table(Index::Finished.table()).unwrap();
+    transaction.delete_table(STATES).unwrap();
+    transaction.delete_table(WRITTEN).unwrap();
+    if format == 1 {
+        transaction.delete_table(Index::Finished.table()).unwrap();
+    }
     transaction.commit().unwrap();
 }
 
 #[tokio::test]
-async fn a_store_of_format_1_is_upgraded_when_it_is_opened() {
-    let folder = folder();
-    let store = Embedded::open(folder.path()).unwrap();
-    let (open, done, dead) = (full_entry("open"), entry("done"), full_entry("dead"));
-    store.insert(&[open.clone(), done.clone(), dead.clone()]).await.unwrap();
-    let events = [ack(&done, completed(&done, 1)), ack(&dead, failed(&dead, 3, Reason::Exhausted))];
-    store.apply(&events).await.unwrap();
-    let keys = [open.key(), done.key(), dead.key()];
-    let (id, before) = (store.id(), store.get(&keys).await.unwrap());
-    downgrade(&store);
-    assert!(store.get(&keys).await.is_err(), "it is no store of the present format any more");
-    drop(store);
-    for _ in ["upgraded", "opened again"] {
+async fn a_store_of_an_older_format_is_upgraded_when_it_is_opened() {
+    for format in [1, 2] {
+        let folder = folder();
         let store = Embedded::open(folder.path()).unwrap();
-        assert_eq!((store.id(), store.get(&keys).await.unwrap()), (id, before.clone()));
-        let finished = store.finished(Timestamp::MAX, None, 10).await.unwrap();
-        let names: Vec<_> = finished.into_iter().map(|finished| finished.log_id).collect();
-        assert_eq!(names, [done.log_id.clone(), dead.log_id.clone()]);
-        let answers = store.apply(&events).await.unwrap();
-        assert!(answers.iter().all(|answer| matches!(answer, Applied::State(_))), "{answers:?}");
+        let brace = Entry { tenant: Some(crate::samples::tenant("a{b")), ..full_entry("brace") };
+        let (open, done, dead) = (full_entry("open"), entry("done"), full_entry("dead"));
+        store.insert(&[open.clone(), done.clone(), dead.clone(), brace.clone()]).await.unwrap();
+        let events = [ack(&done, completed(&done, 1)), ack(&dead, failed(&dead, 3, Reason::Exhausted))];
+        store.apply(&events).await.unwrap();
+        let keys = [open.key(), done.key(), dead.key(), brace.key()];
+        let (id, before) = (store.id(), store.get(&keys).await.unwrap());
+        downgrade(&store, format);
+        assert!(store.get(&keys).await.is_err(), "it is no store of the present format any more");
+        drop(store);
+        for _ in ["upgraded", "opened again"] {
+            let store = Embedded::open(folder.path()).unwrap();
+            assert_eq!((store.id(), store.get(&keys).await.unwrap()), (id, before.clone()), "format {format}");
+            let finished = store.finished(Timestamp::MAX, None, 10).await.unwrap();
+            let names: Vec<_> = finished.into_iter().map(|finished| finished.log_id).collect();
+            assert_eq!(names, [done.log_id.clone(), dead.log_id.clone()]);
+            let answers = store.apply(&events).await.unwrap();
+            assert!(answers.iter().all(|answer| matches!(answer, Applied::State(_))), "{answers:?}");
+            assert_eq!(store.insert(&[open.clone()]).await.unwrap(), [Inserted::Present(Box::new(open.clone()))]);
+        }
     }
 }
 
@@ -232,14 +242,11 @@ fn index_keys_are_golden() {
 #[test]
 fn state_rows_are_golden() {
     let full = Entry { tenant: Some(crate::samples::tenant("t")), ..full_entry("golden") };
-    let standing = crate::document::encode_standing(&full.state);
-    let row = |head: &[u8]| [head, standing.as_bytes()].concat();
-    assert_eq!(StateRow::write(&full), row(b"\0\0\x01\x93\x81\xa9\xa9\0\0\x06orders\x01\0\x01t"));
-    assert_eq!(
-        StateRow::write(&Entry { tenant: None, ..full.clone() }),
-        row(b"\0\0\x01\x93\x81\xa9\xa9\0\0\x06orders\0")
-    );
-    for cut in 0..18 {
+    let state = crate::document::encode_state(&full.state);
+    let row = |head: &[u8]| [head, state.as_bytes()].concat();
+    assert_eq!(StateRow::write(&full), row(b"\0\x06orders\x01\0\x01t"));
+    assert_eq!(StateRow::write(&Entry { tenant: None, ..full.clone() }), row(b"\0\x06orders\0"));
+    for cut in 0..10 {
         assert!(StateRow::read(full.key(), &StateRow::write(&full)[..cut]).is_err(), "{cut} bytes");
     }
 }

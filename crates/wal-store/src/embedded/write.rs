@@ -15,8 +15,8 @@ use wal_model::{Code, Entry, EntryKey, Refusal, Timestamp};
 
 use super::Fault;
 use super::keys::{self, OfState};
-use super::rows::{StateRow, read_entry};
-use super::tables::{CONTENT, Index, STATES};
+use super::rows::{self, StateRow, read_entry};
+use super::tables::{CONTENT, Index, STATES, WRITTEN};
 use crate::document::{self, ReadableCopy, finished_at};
 use crate::{Applied, Inserted};
 
@@ -35,11 +35,14 @@ pub(super) fn insert(database: &Database, entries: &[Entry], value_max: usize) -
     {
         let mut content = transaction.open_table(CONTENT)?;
         let mut states = transaction.open_table(STATES)?;
+        let mut written = transaction.open_table(WRITTEN)?;
         let mut new: BTreeMap<EntryKey, usize> = BTreeMap::new();
         for (at, (entry, document)) in entries.iter().zip(&documents).enumerate() {
             let earlier = match new.get(&entry.key()) {
                 Some(earlier) => Some(entries[*earlier].clone()),
-                None => read_entry(&content, &states, entry.key())?,
+                None => rows::written_at(&written, entry.key())?
+                    .map(|written_at| read_entry(&content, &states, written_at, entry.key()))
+                    .transpose()?,
             };
             if let Some(present) = earlier {
                 answers.push(Inserted::Present(Box::new(present)));
@@ -54,14 +57,17 @@ pub(super) fn insert(database: &Database, entries: &[Entry], value_max: usize) -
             answers.push(Inserted::Stored);
         }
         for (key, at) in &new {
-            states.insert(key.uuid().as_u128(), documents[*at].state_row.as_slice())?;
+            written.insert(key.uuid().as_u128(), entries[*at].timestamp().as_millis())?;
         }
         // In order: what is put between others splits pages that are full, and leaves them half empty.
         let place = |at: usize| keys::place(entries[at].timestamp(), entries[at].key());
         let mut places: Vec<_> = new.into_values().map(|at| (place(at), at)).collect();
         places.sort_unstable();
-        for (place, at) in places {
-            content.insert(&place, documents[at].content.as_bytes())?;
+        for (place, at) in &places {
+            content.insert(place, documents[*at].content.as_bytes())?;
+        }
+        for (place, at) in &places {
+            states.insert(place, documents[*at].state_row.as_slice())?;
         }
     }
     finish(transaction, changes)?;
@@ -92,19 +98,27 @@ impl Document {
 }
 
 /// All events of one entry are folded before its state is written, so each of them is answered with the same state.
+///
+/// A log id leads to its place by itself. Only for an event that finds nobody there the key is looked up.
 pub(super) fn apply(database: &Database, events: &[Ack]) -> Result<Vec<Applied>, Fault> {
-    let mut by_key: BTreeMap<EntryKey, Vec<usize>> = BTreeMap::new();
+    let mut by_place: BTreeMap<(Timestamp, EntryKey), Vec<usize>> = BTreeMap::new();
     for (at, ack) in events.iter().enumerate() {
-        by_key.entry(ack.log_id.key()).or_default().push(at);
+        by_place.entry((ack.log_id.timestamp(), ack.log_id.key())).or_default().push(at);
     }
     let transaction = begin(database)?;
     let mut changes = IndexChanges::default();
     let mut answers = vec![Applied::Unknown; events.len()];
     {
         let mut states = transaction.open_table(STATES)?;
-        for (key, events_at) in by_key {
-            let id = key.uuid().as_u128();
-            let Some(row) = states.get(id)?.map(|row| row.value().to_vec()) else { continue };
+        let written = transaction.open_table(WRITTEN)?;
+        for ((written_at, key), events_at) in by_place {
+            let place = keys::place(written_at, key);
+            let Some(row) = states.get(&place)?.map(|row| row.value().to_vec()) else {
+                if rows::written_at(&written, key)?.is_some() {
+                    events_at.into_iter().for_each(|at| answers[at] = Applied::Other);
+                }
+                continue;
+            };
             let row = StateRow::read(key, &row)?;
             let (meant, others): (Vec<usize>, Vec<usize>) =
                 events_at.into_iter().partition(|at| row.is_meant_by(&events[*at]));
@@ -113,8 +127,8 @@ pub(super) fn apply(database: &Database, events: &[Ack]) -> Result<Vec<Applied>,
             let mut after = before.clone();
             meant.iter().for_each(|at| after.join(&events[*at].event));
             if before != after {
-                states.insert(id, row.write_with(&after).as_slice())?;
-                changes.move_entry(key, row.written_at, &before, &after);
+                states.insert(&place, row.write_with(&after).as_slice())?;
+                changes.move_entry(key, written_at, &before, &after);
             }
             meant.into_iter().for_each(|at| answers[at] = Applied::State(Box::new(after.clone())));
         }
@@ -131,13 +145,17 @@ pub(super) fn remove(database: &Database, keys: &[EntryKey], finished_before: Ti
     {
         let mut content = transaction.open_table(CONTENT)?;
         let mut states = transaction.open_table(STATES)?;
+        let mut written = transaction.open_table(WRITTEN)?;
         for key in keys {
-            let Some(entry) = read_entry(&content, &states, *key)? else { continue };
+            let Some(written_at) = rows::written_at(&written, *key)? else { continue };
+            let entry = read_entry(&content, &states, written_at, *key)?;
             if finished_at(&entry.state).is_none_or(|at| at >= finished_before) {
                 continue;
             }
-            content.remove(&keys::place(entry.timestamp(), *key))?;
-            states.remove(key.uuid().as_u128())?;
+            let place = keys::place(written_at, *key);
+            content.remove(&place)?;
+            states.remove(&place)?;
+            written.remove(key.uuid().as_u128())?;
             changes.add_entry(&entry, Change::Go);
             removed += 1;
         }
