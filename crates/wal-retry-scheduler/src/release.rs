@@ -22,6 +22,9 @@ use crate::tools::Tools;
 const SKEW: Duration = Duration::from_secs(10);
 /// Targets of what is due this soon are asked for: the brokers may take a while to answer, and what is due must not wait for them.
 const SOON: Duration = Duration::from_secs(1);
+/// How soon a head is looked at again, however long its hop is. Whoever rests does so by a clock that is never set and stands still while the
+/// machine is suspended; the clock by which a hop ends may be set forward meanwhile.
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// When what cannot be believed counts as due: before all that was ever due.
 const STRANGE: Timestamp = Timestamp::EPOCH;
@@ -41,7 +44,7 @@ impl Gate for DelayGate {
         match look {
             Look::Pass { due, .. } if due != STRANGE => self.overdue.passed(head, due),
             // Looked at once more before it is over.
-            Look::Rest(rest) if rest > SOON => return Look::Rest(rest - SOON),
+            Look::Rest(rest) if rest > SOON => return Look::Rest((rest - SOON).min(LOOK_AGAIN)),
             Look::Rest(_) => self.foresee(head),
             Look::Pass { .. } => {}
         }
