@@ -12,6 +12,7 @@
 
 mod folder;
 mod keys;
+mod progress;
 mod read;
 mod rows;
 mod tables;

@@ -13,7 +13,7 @@ use wal_model::{Header, Priority, wire};
 use wal_runtime::batch_loop::{Gate, Look};
 
 use super::*;
-use crate::release::DelayGate;
+use crate::release::{DelayGate, LOOK_AGAIN};
 use crate::samples::{delivery, read};
 
 fn wait(text: &str) -> Wait {

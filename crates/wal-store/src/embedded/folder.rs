@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use redb::{Database, DatabaseError, Durability, ReadableDatabase};
 use uuid::Uuid;
 
+use super::progress::Progress;
 use super::tables::{CONTENT, FORMAT, Index, META, META_FORMAT, META_STORE_ID, STATES, WRITTEN};
 use super::{Fault, is_damage, upgrade};
 use crate::StoreId;
@@ -130,13 +131,16 @@ fn sync_folder(_: &Path) -> io::Result<()> {
 pub(super) fn open_database(folder: &Path) -> Result<Database, OpenError> {
     let path = folder.join(DATABASE);
     let mut builder = redb::Builder::new();
-    builder.set_cache_size(CACHE_SIZE);
+    let name = folder.display().to_string();
+    builder.set_cache_size(CACHE_SIZE).set_repair_callback(move |repair| {
+        tracing::info!(folder = name, "the store is checked: {:.0} %", repair.progress() * 100.0);
+    });
     let mut careful = redb::Builder::new();
     careful.set_cache_size(CACHE_SIZE).set_repair_callback(|repair| repair.abort());
     let database = match careful.create(&path) {
         Err(DatabaseError::RepairAborted) => {
             tracing::warn!(folder = %folder.display(), "the store was not closed; it is checked now");
-            write_through(&path).map_err(|error| OpenError::io(folder, error))?;
+            write_through(folder, &path).map_err(|error| OpenError::io(folder, error))?;
             builder.open(&path)
         }
         opened => opened,
@@ -152,8 +156,9 @@ pub(super) fn open_database(folder: &Path) -> Result<Database, OpenError> {
 /// succeeds, and they are gone after a power failure. A repair would find such a commit whole and answer `Present` for entries that
 /// are not on disk. Written again, the pages are synced or the sync fails again. A crash in here is harmless: no byte changes.
 /// See <https://wiki.postgresql.org/wiki/Fsync_Errors>.
-fn write_through(path: &Path) -> io::Result<()> {
+fn write_through(folder: &Path, path: &Path) -> io::Result<()> {
     let mut file = OpenOptions::new().read(true).write(true).open(path)?;
+    let mut progress = Progress::begin(folder, "the store is made sure to be on the disk", file.metadata()?.len());
     let mut chunk = vec![0; CHUNK];
     let mut at = 0;
     loop {
@@ -167,6 +172,7 @@ fn write_through(path: &Path) -> io::Result<()> {
         file.seek(SeekFrom::Start(at))?;
         file.write_all(&chunk[..length])?;
         at += length as u64;
+        progress.at(at);
     }
     file.sync_all()
 }
@@ -178,7 +184,7 @@ pub(super) fn prepare(folder: &Path, database: &Database) -> Result<StoreId, Ope
     };
     if found.format != FORMAT {
         tracing::info!(folder = %folder.display(), from = found.format, to = FORMAT, "the store has an older format; it is upgraded now");
-        upgrade::run(database).map_err(|fault| unprepared(folder, fault))?;
+        upgrade::run(folder, database).map_err(|fault| unprepared(folder, fault))?;
     }
     Ok(found.id)
 }

@@ -7,11 +7,14 @@
 //!
 //! A standing is a state as JSON with what follows from it beside it.
 
-use redb::{Database, ReadableTable, TableDefinition};
+use std::path::Path;
+
+use redb::{Database, ReadableTable, ReadableTableMetadata, TableDefinition};
 use wal_model::EntryKey;
 
 use super::Fault;
 use super::keys::{OfState, read_tail};
+use super::progress::Progress;
 use super::rows::{StateRow, damaged};
 use super::tables::{CONTENT, FORMAT, Index, META, META_FORMAT, STATES, WRITTEN};
 use super::write;
@@ -24,7 +27,7 @@ pub(super) const KEYED_STATES: TableDefinition<'_, u128, &[u8]> = TableDefinitio
 const TIME_LEN: usize = 8;
 
 /// From format 1 or 2: states go to their places, and what is finished is indexed.
-pub(super) fn run(database: &Database) -> Result<(), Fault> {
+pub(super) fn run(folder: &Path, database: &Database) -> Result<(), Fault> {
     let transaction = write::begin(database)?;
     {
         let content = transaction.open_table(CONTENT)?;
@@ -32,8 +35,10 @@ pub(super) fn run(database: &Database) -> Result<(), Fault> {
         let mut states = transaction.open_table(STATES)?;
         let mut written = transaction.open_table(WRITTEN)?;
         let mut by_finished = transaction.open_table(Index::Finished.table())?;
-        for row in content.iter()? {
+        let mut progress = Progress::begin(folder, "the store is upgraded", content.len()?);
+        for (row, done) in content.iter()?.zip(0..) {
             let (place, document) = row?;
+            progress.at(done);
             let (written_at, key) = read_tail(place.value()).expect("a place is as long as a tail");
             let id = key.uuid().as_u128();
             let old = keyed.get(id)?.ok_or_else(|| damaged(key, "it has a content and no state"))?;
