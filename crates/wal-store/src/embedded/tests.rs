@@ -101,7 +101,8 @@ async fn a_store_of_an_older_format_is_upgraded_when_it_is_opened() {
             assert_eq!(names, [done.log_id.clone(), dead.log_id.clone()]);
             let answers = store.apply(&events).await.unwrap();
             assert!(answers.iter().all(|answer| matches!(answer, Applied::State(_))), "{answers:?}");
-            assert_eq!(store.insert(&[open.clone()]).await.unwrap(), [Inserted::Present(Box::new(open.clone()))]);
+            let again = store.insert(std::slice::from_ref(&open)).await.unwrap();
+            assert_eq!(again, [Inserted::Present(Box::new(open.clone()))]);
         }
     }
 }
