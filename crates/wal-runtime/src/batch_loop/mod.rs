@@ -20,6 +20,7 @@ mod gate;
 mod hands;
 mod lanes;
 mod source;
+mod ticks;
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -38,6 +39,8 @@ use wal_kafka::publisher::Publisher;
 use wal_kafka::wake::Wake;
 use wal_kafka::watchdog::Watchdog;
 use wal_model::{OutRecord, Topic};
+
+use ticks::Ticks;
 
 pub use batch::{Batch, Place};
 pub use gate::{Gate, Look};
@@ -95,7 +98,7 @@ pub struct Options {
     pub start_timeout: Duration,
     /// How long a stop waits for the batch in hand.
     pub stop_timeout: Duration,
-    /// How often the handler has its tick; `None` is never.
+    /// How long after a tick the handler has the next one; `None` is never.
     pub tick: Option<Duration>,
     /// Who is told which steps records took.
     pub traces: Traces,
@@ -236,8 +239,7 @@ pub async fn run<H: Handler>(
         epochs,
         observer,
         limits: options.limits,
-        tick: options.tick,
-        last_tick: Instant::now(),
+        ticks: Ticks::new(options.tick, Instant::now()),
         told: None,
         group: options.group,
         has_committed: false,
@@ -280,8 +282,7 @@ struct Poller {
     epochs: Arc<Epochs>,
     observer: Arc<dyn Observer>,
     limits: Limits,
-    tick: Option<Duration>,
-    last_tick: Instant,
+    ticks: Ticks,
     /// When observers were told where it stands.
     told: Option<Instant>,
     group: String,
@@ -382,19 +383,19 @@ impl Poller {
                     phase => phase,
                 },
                 Done::Committed(next) => {
-                    self.in_hand -= 1;
+                    self.put_down();
                     self.has_committed = true;
                     self.source.committed(&next);
                     phase
                 }
                 Done::Again(why) => {
-                    self.in_hand -= 1;
+                    self.put_down();
                     warn!(why, "batch given up, reading again from the committed offsets");
                     self.observer.rewound(&why);
                     Phase::Rewinding { not_before: Instant::now() }
                 }
                 Done::Dropped => {
-                    self.in_hand -= 1;
+                    self.put_down();
                     phase
                 }
                 Done::Fatal(why) => return Err(Error::Fatal(why)),
@@ -407,14 +408,14 @@ impl Poller {
         if !matches!(phase, Phase::Taking) || self.in_hand > 0 {
             return REST;
         }
-        let until_tick = self.tick.map_or(REST, |every| every.saturating_sub(self.last_tick.elapsed()));
+        let until_tick = self.ticks.until_due(Instant::now()).unwrap_or(REST);
         let rest = self.source.rest().unwrap_or(REST).min(until_tick);
         rest.clamp(SHORTEST_REST, REST)
     }
 
     /// Hands over what there is to do; false if there is nothing just now.
     fn take(&mut self) -> Result<bool, Error> {
-        let is_tick_due = self.tick.is_some_and(|every| self.last_tick.elapsed() >= every);
+        let is_tick_due = self.ticks.is_due(Instant::now());
         if is_tick_due || !self.has_committed || self.source.is_to_be_kept() {
             // Where partitions stand is known only when nothing of them is in hand.
             if self.in_hand > 0 {
@@ -422,7 +423,9 @@ impl Poller {
             }
             let kind = if is_tick_due { Kind::Tick } else { Kind::KeepPlace };
             if let Some(Stood { metadata, snapshot, places }) = self.source.stand(&self.epochs) {
-                self.last_tick = if is_tick_due { Instant::now() } else { self.last_tick };
+                if is_tick_due {
+                    self.ticks.handed_over();
+                }
                 let next = places.iter().map(|(partition, place)| (partition.clone(), place.next)).collect();
                 let batch = Batch { records: Vec::new(), places };
                 return self.hand_over(Work { run: self.run, kind, batch, next, metadata, snapshot });
@@ -453,6 +456,12 @@ impl Poller {
         let places: HashMap<(Topic, i32), Place> = first.into_iter().map(place).collect();
         let batch = Batch { records, places };
         self.hand_over(Work { run: self.run, kind: Kind::Records, batch, next, metadata, snapshot })
+    }
+
+    /// Nothing more is to be done for what was handed over first.
+    fn put_down(&mut self) {
+        self.in_hand -= 1;
+        self.ticks.done(Instant::now());
     }
 
     fn hand_over(&mut self, work: Work) -> Result<bool, Error> {
