@@ -17,6 +17,10 @@ use crate::kafka::{self, Context};
 const COMMITTED_TIMEOUT: Duration = Duration::from_secs(30);
 /// One answer of a broker that is there.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a group may be without a coordinator that knows it: one that has just become it reads what it is to know.
+const COORDINATOR_TIMEOUT: Duration = Duration::from_secs(10);
+/// How soon it is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// How long the group's coordinator may take to hear of a topic that was just made.
 const NEW_TOPIC_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -151,8 +155,30 @@ fn partitions<C: Consumer<X>, X: ConsumerContext>(consumer: &C, topic: &Topic) -
 /// Gathers the facts for every partition of some topics.
 pub async fn gather(kafka: &Kafka, group: &str, topics: Vec<Topic>) -> Result<Vec<PartitionFacts>, String> {
     let consumer = bystander(kafka, group)?;
-    let gathered = tokio::task::spawn_blocking(move || facts(&consumer, &topics)).await;
-    gathered.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+    let gathered = tokio::task::spawn_blocking(move || {
+        let until = Instant::now() + COORDINATOR_TIMEOUT;
+        loop {
+            match facts(&consumer, &topics) {
+                Err(error) if is_between_coordinators(&error) && Instant::now() < until => {
+                    std::thread::sleep(ASK_AGAIN)
+                }
+                gathered => return gathered,
+            }
+        }
+    });
+    gathered.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+}
+
+/// Whether the group has no coordinator just now that knows it, as while a cluster is young or a broker has gone.
+fn is_between_coordinators(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::NotCoordinator
+                | RDKafkaErrorCode::CoordinatorNotAvailable
+                | RDKafkaErrorCode::CoordinatorLoadInProgress
+        )
+    )
 }
 
 /// What came of committing for a group from outside.
@@ -175,7 +201,7 @@ pub(crate) async fn commit(kafka: &Kafka, group: &str, starts: Vec<Start>) -> Re
         loop {
             match commit_once(&consumer, &starts) {
                 Err(why) if Instant::now() >= until => return Err(why),
-                Err(_) => std::thread::sleep(Duration::from_millis(100)),
+                Err(_) => std::thread::sleep(ASK_AGAIN),
                 Ok(committed) => return Ok(committed),
             }
         }
@@ -267,6 +293,14 @@ mod tests {
             assert!(lost.contains(words), "{lost}");
             assert!(lost.contains("group wal.writer") && lost.contains("`wal topics apply --adopt`"), "{lost}");
         }
+    }
+
+    #[test]
+    fn only_a_coordinator_that_is_about_to_be_there_is_waited_for() {
+        use RDKafkaErrorCode::{CoordinatorLoadInProgress, GroupAuthorizationFailed, NotCoordinator, UnknownTopic};
+        let waits = [NotCoordinator, CoordinatorLoadInProgress, GroupAuthorizationFailed, UnknownTopic]
+            .map(|code| is_between_coordinators(&KafkaError::MetadataFetch(code)));
+        assert_eq!(waits, [true, true, false, false]);
     }
 
     #[test]
