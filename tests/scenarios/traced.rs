@@ -57,15 +57,20 @@ fn an_entry_is_followed_from_its_callers_trace_through_a_retry_to_its_answer() {
     assert_eq!((again == TRACE, &*flags), (false, "01"), "a trace of its own, sampled as the first was");
     assert_eq!(retry.header("ce_traceparent").as_deref(), Some(&*asked), "and it is known where it all began");
 
-    let found = |service: &str, name: &str, trace: &str| -> Option<Span> {
+    // Each service tells when it is ready to.
+    let told = |service: &str, name: &str, trace: &str| -> Span {
         let is_it = |span: &Span| span.service == service && span.name == name && span.trace == trace;
-        collector.spans().into_iter().find(is_it)
+        let mut found = None;
+        wait_until(&format!("{service} tells of: {name}"), LATER, || {
+            found = collector.spans().into_iter().find(is_it);
+            found.is_some()
+        });
+        found.expect("it was waited for")
     };
-    let answered = format!("process {}", log.topic("acks"));
-    wait_until("the answer is told of", LATER, || found("wal-status", &answered, &again).is_some());
+    told("wal-status", &format!("process {}", log.topic("acks")), &again);
     let log_id = sampled.header("ce_id").expect("a delivery names its entry");
 
-    let sent = found("wal-writer", &format!("send {target}"), TRACE).expect("the writer tells what it sends");
+    let sent = told("wal-writer", &format!("send {target}"), TRACE);
     assert_eq!((&*sent.parent, &*sent.id, sent.kind), (STEP, &*step, PRODUCER));
     assert!(sent.has_length);
     let expected = [
@@ -79,23 +84,25 @@ fn an_entry_is_followed_from_its_callers_trace_through_a_retry_to_its_answer() {
     for (key, value) in expected {
         assert_eq!(sent.attribute(key).as_deref(), Some(value), "{key} of {sent:?}");
     }
-    let taken = found("wal-writer", &format!("process {}", log.topic("ingress")), TRACE).expect("and what it takes");
+    let taken = told("wal-writer", &format!("process {}", log.topic("ingress")), TRACE);
     assert_eq!((&*taken.parent, taken.kind), (STEP, CONSUMER));
     let (batch, _) = taken.links.first().expect("it links to its batch");
-    let of_batch: Vec<Span> = collector.spans().into_iter().filter(|span| span.trace == *batch).collect();
+    let spans_of_batch = || collector.spans().into_iter().filter(|span| span.trace == *batch).collect::<Vec<Span>>();
+    wait_until("the batch is told of", LATER, || spans_of_batch().len() >= 3);
+    let of_batch = spans_of_batch();
     let names: Vec<&str> = of_batch.iter().map(|span| &*span.name).collect();
     assert!(names.contains(&"handle") && names.contains(&"publish"), "{names:?}");
     let whole = of_batch.iter().find(|span| span.parent.is_empty()).expect("a batch is a trace of its own");
     assert!(whole.links.contains(&(TRACE.to_owned(), STEP.to_owned())), "{whole:?}");
     assert!(whole.attribute("messaging.batch.message_count").is_some());
 
-    let resent = found("wal-retry-scheduler", &format!("send {target}"), &again).expect("the scheduler tells, too");
+    let resent = told("wal-retry-scheduler", &format!("send {target}"), &again);
     assert_eq!((&*resent.parent, &*resent.id), ("", &*step_again));
     assert!(resent.links.contains(&(TRACE.to_owned(), step.clone())), "it links to what failed: {resent:?}");
     let ids = |name: &str| named(&deliveries, name).header("ce_id");
-    let told: Vec<Option<String>> =
+    let entries: Vec<Option<String>> =
         collector.spans().iter().map(|span| span.attribute("messaging.message.id")).collect();
-    assert!(!told.contains(&ids("not sampled")) && !told.contains(&ids("undecided")), "of nothing else");
+    assert!(!entries.contains(&ids("not sampled")) && !entries.contains(&ids("undecided")), "of nothing else");
     drop((writer, scheduler, status));
 }
 

@@ -18,11 +18,11 @@ const COMMITTED_TIMEOUT: Duration = Duration::from_secs(30);
 /// One answer of a broker that is there.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a group may be without a coordinator that knows it: one that has just become it reads what it is to know.
-const COORDINATOR_TIMEOUT: Duration = Duration::from_secs(10);
+const COORDINATOR_TIMEOUT: Duration = Duration::from_secs(30);
 /// How soon it is asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// How long the group's coordinator may take to hear of a topic that was just made.
-const NEW_TOPIC_TIMEOUT: Duration = Duration::from_secs(10);
+const NEW_TOPIC_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What is known of a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]

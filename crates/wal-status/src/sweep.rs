@@ -19,7 +19,7 @@ use crate::purge::{self, Tombstoned};
 
 /// Entries past their deadline that are read at a time: with payloads of a megabyte that is a hundred megabytes.
 const OVERDUE_PAGE: usize = 100;
-/// Such pages in one sweep.
+/// The most such pages in one sweep.
 const OVERDUE_PAGES: usize = 20;
 /// Entries that one sweep purges. They are read without payload.
 const FINISHED_PAGE: usize = 2000;
@@ -28,10 +28,11 @@ const FINISHED_PAGE: usize = 2000;
 type Cursor = Option<(Timestamp, EntryKey)>;
 
 /// What one sweep leaves to the next. Nothing of it is needed to be right: all can be found out again.
-#[derive(Default)]
 pub(crate) struct Memory {
     frontiers: Frontiers,
     overdue_after: Cursor,
+    /// How many pages of entries past their deadline a sweep may hold: fewer after each that could not be published in time.
+    overdue_pages: usize,
     finished_after: Cursor,
     /// What becomes true when what was said last is committed.
     pub staged: Staged,
@@ -45,10 +46,26 @@ pub(crate) struct Staged {
     pub tombstoned: Option<Tombstoned>,
 }
 
+impl Default for Memory {
+    fn default() -> Memory {
+        Memory {
+            frontiers: Frontiers::default(),
+            overdue_after: None,
+            overdue_pages: OVERDUE_PAGES,
+            finished_after: None,
+            staged: Staged::default(),
+            tombstoned: None,
+        }
+    }
+}
+
 impl Memory {
     /// What was said last is committed; what is to be counted for it.
     pub(crate) fn committed(&mut self) -> Tally {
         let Staged { tally, tombstoned } = std::mem::take(&mut self.staged);
+        if tally.expired > 0 {
+            self.overdue_pages = (self.overdue_pages + 1).min(OVERDUE_PAGES);
+        }
         if tombstoned.is_some() {
             self.tombstoned = tombstoned;
         }
@@ -58,6 +75,7 @@ impl Memory {
     /// What was said last will be said again, by whoever holds the partitions then.
     pub(crate) fn given_up(&mut self) {
         self.staged = Staged::default();
+        self.overdue_pages = (self.overdue_pages / 2).max(1);
         (self.overdue_after, self.finished_after) = (None, None);
     }
 
@@ -152,7 +170,8 @@ impl<B: Brokers> Fold<B> {
 
     async fn look_for_overdue(&self, held: &Held<'_>, now: Timestamp) -> Result<Overdue, CannotGoOn> {
         let mut found = Overdue::default();
-        for _ in 0..OVERDUE_PAGES {
+        let pages = self.memory().overdue_pages;
+        for _ in 0..pages {
             let after = self.memory().overdue_after;
             let page = self.store.expired(now, after, OVERDUE_PAGE).await.map_err(cannot_go_on)?;
             let last = page.last().filter(|_| page.len() == OVERDUE_PAGE);

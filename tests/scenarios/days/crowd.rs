@@ -18,7 +18,9 @@ const LINES: usize = 4_000;
 fn a_hundred_namespaces_and_a_thousand_targets_are_served_and_do_not_swell_the_metrics() {
     let kafka = Kafka::start();
     let address = format!("127.0.0.1:{}", free_port());
-    let log = Log::on(&kafka.bootstrap(), &[("health.listen", &address)]);
+    // So short that a batch with a record for each of them cannot be committed in time.
+    let settings = [("health.listen", &*address), ("kafka.transaction_timeout", "1s")];
+    let log = Log::on(&kafka.bootstrap(), &settings);
     let name = unique("target");
     let targets: Vec<String> = (0..TARGETS).map(|number| format!("{name}-{number}")).collect();
     create_topics(&log.bootstrap, &targets, 1);

@@ -43,8 +43,8 @@ pub(super) enum Kind {
 pub(super) enum Done {
     Ready,
     NotReady(String),
-    /// These offsets.
-    Committed(NextOffsets),
+    /// What kind of work, and these offsets.
+    Committed(Kind, NextOffsets),
     Again(String),
     /// A batch before it failed.
     Dropped,
@@ -191,7 +191,7 @@ impl<H: Handler> Publishing<H> {
                             break;
                         }
                     }
-                    Done::Committed(_) => failures = 0,
+                    Done::Committed(..) => failures = 0,
                     Done::Ready | Done::NotReady(_) | Done::Dropped | Done::Fatal(_) => {}
                 }
                 self.say(done);
@@ -213,7 +213,7 @@ impl<H: Handler> Publishing<H> {
         };
         if work.kind == Kind::Tick && outputs.is_empty() {
             self.handler.committed(&work.batch);
-            return Done::Committed(NextOffsets::new());
+            return Done::Committed(work.kind, NextOffsets::new());
         }
         let is_held = || self.epochs.holds(&work.snapshot);
         let (begun, fences) = (Instant::now(), self.publisher.fences());
@@ -230,7 +230,7 @@ impl<H: Handler> Publishing<H> {
                     self.traces.committed(&self.group, &work.batch, &outputs, hops.as_ref());
                     self.observer.committed(work.batch.records.len(), outputs.len());
                 }
-                Done::Committed(work.next)
+                Done::Committed(work.kind, work.next)
             }
             // What is committed says which of the two it was.
             Err(Unpublished::Again(why) | Unpublished::Unclear(why)) => Done::Again(why),

@@ -12,13 +12,14 @@
 //!
 //! Batches pass the threads in order. A handler that allows it handles one batch while the one before is published, and no more than
 //! that: what waits behind waits in bounded partition queues, so a slow store slows consumption and never fills memory. When a batch
-//! fails, those behind it are dropped, whatever was done for them. Nothing is remembered across a failure: the place to go on from is
-//! what the broker says is committed.
+//! fails, those behind it are dropped, whatever was done for them. Nothing but how large batches may be is remembered across a failure:
+//! the place to go on from is what the broker says is committed.
 
 mod batch;
 mod gate;
 mod hands;
 mod lanes;
+mod size;
 mod source;
 mod ticks;
 
@@ -48,6 +49,7 @@ pub use wal_kafka::watchdog::EXIT_CODE;
 
 use crate::traces::Traces;
 use hands::{Done, Hands, Kind, Work};
+use size::Size;
 use source::{Source, Stood, Taken, Unreadable};
 
 /// How often observers are told where a loop stands.
@@ -238,7 +240,7 @@ pub async fn run<H: Handler>(
         source,
         epochs,
         observer,
-        limits: options.limits,
+        size: Size::new(options.limits),
         ticks: Ticks::new(options.tick, Instant::now()),
         told: None,
         group: options.group,
@@ -281,7 +283,7 @@ struct Poller {
     source: Source,
     epochs: Arc<Epochs>,
     observer: Arc<dyn Observer>,
-    limits: Limits,
+    size: Size,
     ticks: Ticks,
     /// When observers were told where it stands.
     told: Option<Instant>,
@@ -382,15 +384,23 @@ impl Poller {
                     }
                     phase => phase,
                 },
-                Done::Committed(next) => {
+                Done::Committed(kind, next) => {
                     self.put_down();
+                    if kind == Kind::Records {
+                        self.size.committed();
+                    }
                     self.has_committed = true;
                     self.source.committed(&next);
                     phase
                 }
                 Done::Again(why) => {
                     self.put_down();
-                    warn!(why, "batch given up, reading again from the committed offsets");
+                    self.size.given_up();
+                    let at_most = self.size.limits().records;
+                    warn!(
+                        why,
+                        at_most, "batch given up, reading again from the committed offsets, fewer records at a time"
+                    );
                     self.observer.rewound(&why);
                     Phase::Rewinding { not_before: Instant::now() }
                 }
@@ -435,16 +445,17 @@ impl Poller {
     }
 
     fn take_batch(&mut self) -> Result<bool, Error> {
-        let Some(taken) = self.source.take(&self.limits, &self.epochs).map_err(fatal)? else { return Ok(false) };
+        let limits = self.size.limits();
+        let Some(taken) = self.source.take(&limits, &self.epochs).map_err(fatal)? else { return Ok(false) };
         let Taken { mut builder, metadata, snapshot } = taken;
-        let full_by = Instant::now() + self.limits.wait;
-        while builder.len() < self.limits.records && builder.bytes() < self.limits.bytes {
+        let full_by = Instant::now() + limits.wait;
+        while builder.len() < limits.records && builder.bytes() < limits.bytes {
             let left = full_by.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
             }
             self.wake.wait(left);
-            self.source.fill(&mut builder, &self.limits).map_err(fatal)?;
+            self.source.fill(&mut builder, &limits).map_err(fatal)?;
         }
         let (records, first, next) = builder.finish();
         debug!(records = records.len(), "batch taken");

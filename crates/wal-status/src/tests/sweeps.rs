@@ -105,6 +105,24 @@ async fn a_sweep_that_was_given_up_says_the_same_again() {
     assert_eq!(first, second);
 }
 
+/// The brokers may be too slow for so many at a time.
+#[tokio::test]
+async fn a_sweep_that_was_given_up_says_less_at_a_time_until_it_is_committed() {
+    let (bench, entries) = (bench(), (0..2_100).map(|number| entry(&number.to_string())).collect::<Vec<_>>());
+    bench.insert(&entries).await;
+    bench.pass(&entries[0], MOMENT);
+    bench.tick().await;
+    let said = |outputs: &[OutRecord]| to(outputs, "wal.acks").len();
+    for expected in [2_000, 1_000, 500, 200, 100, 100] {
+        assert_eq!(said(&bench.tick_only().await), expected);
+        bench.fold.given_up();
+        bench.tick().await;
+    }
+    let outputs = bench.tick().await;
+    assert_eq!(said(&outputs), 100);
+    bench.fold_own(&outputs).await;
+}
+
 #[tokio::test]
 async fn what_may_be_parked_is_left_alone_until_the_scheduler_had_its_time() {
     let (bench, one, delayed) = (bench(), entry("retried"), entry("delayed"));
