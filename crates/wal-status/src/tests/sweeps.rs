@@ -108,7 +108,7 @@ async fn a_sweep_that_was_given_up_says_the_same_again() {
 /// The brokers may be too slow for so many at a time.
 #[tokio::test]
 async fn a_sweep_that_was_given_up_says_less_at_a_time_until_it_is_committed() {
-    let (bench, entries) = (bench(), (0..2_100).map(|number| entry(&number.to_string())).collect::<Vec<_>>());
+    let (bench, entries) = (bench(), (0..4_100).map(|number| entry(&number.to_string())).collect::<Vec<_>>());
     bench.insert(&entries).await;
     bench.pass(&entries[0], MOMENT);
     bench.tick().await;
