@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -285,6 +286,27 @@ fn a_binary_that_was_not_built_is_named() {
 
 fn sh(script: &str, env: &[(&str, &str)]) -> Process {
     Process::run("sh", Path::new("/bin/sh"), &["-c", script], env)
+}
+
+#[test]
+fn a_slow_wire_carries_everything_and_is_quick_again_after_it() {
+    const AGES: NonZeroU32 = NonZeroU32::new(1).expect("not zero");
+    let (proxy, mut client) = proxied_echo();
+    // At one byte a second it would take minutes.
+    let sent = [7; 500];
+    for pace in [NonZeroU32::MAX, AGES] {
+        let mut answer = [0; 500];
+        proxy.slow(pace);
+        client.write_all(&sent).unwrap();
+        if pace == AGES {
+            client.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+            assert!(client.read(&mut answer).is_err(), "nothing can have come yet");
+            client.set_read_timeout(None).unwrap();
+            proxy.restore();
+        }
+        client.read_exact(&mut answer).unwrap();
+        assert_eq!(answer, sent);
+    }
 }
 
 /// A server that sends back what it gets, a proxy in front of it, and a client of the proxy.

@@ -1,6 +1,8 @@
 //! A broker that goes and comes back, a wire that is cut or swallows everything, a store that fails, hangs or answers late: the writer
 //! mends itself, and receipts never say more than is true.
 
+use std::collections::HashSet;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -14,7 +16,7 @@ use wal_runtime::batch_loop::Observer;
 use wal_runtime::shutdown::Shutdown;
 use wal_store::Error;
 use wal_store::faults::{Faulty, Method};
-use wal_tests::{Isolation, Kafka, Producer, Proxy, seed, wait_until};
+use wal_tests::{Isolation, Kafka, Message, Producer, Proxy, seed, wait_until};
 use wal_writer::Service;
 
 use crate::support::log::block_on;
@@ -202,6 +204,45 @@ fn partitions_move_away_from_a_writer_that_waits_for_its_store() {
 
 /// Waits until the brokers have given up the group's only member.
 #[track_caller]
+/// A transaction with all of them would take twice as long as it may, at each try.
+#[test]
+fn a_batch_that_cannot_be_committed_in_time_comes_back_smaller() {
+    const REQUESTS: usize = 200;
+    const BYTES_PER_SECOND: NonZeroU32 = NonZeroU32::new(50_000).expect("not zero");
+    let mut random = seed::random("slow wire");
+    let kafka = Kafka::start();
+    let proxy = kafka.proxy();
+    let all = REQUESTS.to_string();
+    let settings =
+        [("writer.batch_records", &*all), ("writer.batch_bytes", "8000000"), ("kafka.transaction_timeout", "4s")];
+    let log = Log::behind(&kafka.bootstrap(), &proxy.address().to_string(), &settings);
+    let target = log.target("far");
+    let writer = log.start_ready(&[]);
+    let request = |number: usize| {
+        let text: String = std::iter::repeat_with(|| random.alphanumeric()).take(2_000).collect();
+        let value = format!(
+            r#"{{"namespace":"orders","target":"{target}","request_id":"r-{number}","payload":{{"text":"{text}"}}}}"#
+        );
+        Message::to(&log.topic("ingress")).key("one").value(value)
+    };
+    let requests: Vec<Message> = (0..REQUESTS).map(request).collect();
+    // All of them wait when it looks again, and are one batch.
+    writer.pause();
+    log.send(&requests);
+    proxy.slow(BYTES_PER_SECOND);
+    writer.resume();
+
+    let receipts = log.receipts(&writer, REQUESTS, LATER);
+    let answered: HashSet<String> =
+        receipts.iter().map(|receipt| receipt.json()["request_id"].as_str().expect("its id").to_owned()).collect();
+    assert_eq!((receipts.len(), answered.len()), (REQUESTS, REQUESTS));
+    writer.wait_for_line("batch given up", LATER);
+    proxy.restore();
+    assert_eq!(log.read(&target).len(), REQUESTS);
+    writer.terminate();
+    assert!(writer.wait(LATER).success(), "{writer:?}");
+}
+
 fn wait_until_thrown_out(log: &Log) {
     wait_until("the group has lost its member", SOON, || log.members() == 0);
 }

@@ -1,17 +1,20 @@
-//! A TCP proxy that can cut a connection or swallow what flows over it.
+//! A TCP proxy that can cut a connection, swallow what flows over it or slow it down.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::num::NonZeroU32;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 /// Forwards between whoever connects to [`Proxy::address`] and one server.
 ///
 /// ```text
 ///              cut()                black_hole()
 ///   Severed ◄──────── Forwarding ────────────────► Swallowing
-///      └────────────►     ▲    ◄───────────────────────┘
-///          restore()      └─ each mode can follow each
+///      └────────────►     ▲ │  ◄───────────────────────┘
+///          restore()      │ └── slow() ──► Slow ──┐
+///                         └──────────────────────┘   each mode can follow each
 /// ```
 pub struct Proxy {
     address: SocketAddr,
@@ -22,6 +25,8 @@ pub struct Proxy {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Forwarding,
+    /// Of each connection so many bytes pass to the server in a second; what comes back is not slowed.
+    Slow(NonZeroU32),
     /// Connections stay open, new ones too, and nothing passes: a partition that sends no answer.
     Swallowing,
     /// Connections are closed, new ones at once.
@@ -73,6 +78,11 @@ impl Proxy {
         self.wire.switch(Mode::Swallowing);
     }
 
+    /// Lets so many bytes of each connection pass to the server in a second.
+    pub fn slow(&self, bytes_per_second: NonZeroU32) {
+        self.wire.switch(Mode::Slow(bytes_per_second));
+    }
+
     /// Forwards again.
     pub fn restore(&self) {
         self.wire.switch(Mode::Forwarding);
@@ -112,6 +122,15 @@ impl Wire {
         let waited = self.changed.wait_while(self.lock(), |state| state.mode == Mode::Swallowing);
         drop(waited.expect("nothing panics while holding this lock"));
     }
+
+    /// Waits as long as so many bytes take to the server on a slow wire, or until it is not slow any more.
+    fn wait_for_pace(&self, count: usize) {
+        let state = self.lock();
+        let Mode::Slow(pace) = state.mode else { return };
+        let takes = Duration::from_secs_f64(count as f64 / f64::from(pace.get()));
+        let waited = self.changed.wait_timeout_while(state, takes, |state| state.mode == Mode::Slow(pace));
+        drop(waited.expect("nothing panics while holding this lock"));
+    }
 }
 
 fn accept(listener: &TcpListener, server: SocketAddr, wire: &Arc<Wire>) {
@@ -142,18 +161,21 @@ fn connect(client: TcpStream, server: SocketAddr, wire: &Arc<Wire>) -> io::Resul
     drop(state);
 
     // Both threads end with their connection, which a cut or the drop of the proxy closes.
-    for (source, target) in [(client_reader, server), (server_reader, client)] {
+    let ways: [(TcpStream, TcpStream, fn(&Wire, usize)); 2] =
+        [(client_reader, server, Wire::wait_for_pace), (server_reader, client, |_, _| {})];
+    for (source, target, wait) in ways {
         let wire = wire.clone();
-        spawn(move || forward(source, target, &wire));
+        spawn(move || forward(source, target, &wire, wait));
     }
     Ok(())
 }
 
 /// Copies one direction until either end closes, and then closes both.
-fn forward(mut source: TcpStream, mut target: TcpStream, wire: &Wire) {
+fn forward(mut source: TcpStream, mut target: TcpStream, wire: &Wire, wait: fn(&Wire, usize)) {
     let mut buffer = [0; 16 * 1024];
     while let Ok(count @ 1..) = source.read(&mut buffer) {
         wire.wait_for_passage();
+        wait(wire, count);
         if target.write_all(&buffer[..count]).is_err() {
             break;
         }
