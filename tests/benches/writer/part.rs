@@ -44,7 +44,7 @@ pub struct Measured {
     pub memory: f64,
 }
 
-/// The batches of a part that ran until it was told to stop.
+/// The batches of a writer that ran until it was told to stop.
 pub struct Batches {
     pub number: f64,
     pub records: f64,
@@ -84,7 +84,13 @@ impl Running {
     }
 
     /// Ends one that runs until it is told to stop.
-    pub fn stop(self) -> Result<Batches> {
+    pub fn stop(self) -> Result<()> {
+        self.0.terminate();
+        self.told([]).map(|[]| ())
+    }
+
+    /// Ends a writer that runs until it is told to stop.
+    pub fn stop_writer(self) -> Result<Batches> {
         self.0.terminate();
         let [number, records, seconds] = self.told(["batches", "records", "seconds"])?;
         let [validated, stored, produced] = self.told(STAGES)?;

@@ -114,7 +114,7 @@ fn once(broker: &Kafka, entries: usize, writers: usize) -> Result<Run> {
     let (busy, own) = (busy.since()?, own_time() - own);
     let own = own / ((now() - loaded) / 1000.0) / std::thread::available_parallelism()?.get() as f64;
     anyhow::ensure!(arrived.len() == entries, "{} of {entries} arrived", arrived.len());
-    let batches: Vec<Batches> = running.into_iter().map(Running::stop).collect::<Result<_>>()?;
+    let batches: Vec<Batches> = running.into_iter().map(Running::stop_writer).collect::<Result<_>>()?;
     server.stop();
     let mut at: Vec<f64> = arrived.iter().map(|arrival| arrival.at).collect();
     at.sort_by(f64::total_cmp);
