@@ -161,12 +161,10 @@ fn connect(client: TcpStream, server: SocketAddr, wire: &Arc<Wire>) -> io::Resul
     drop(state);
 
     // Both threads end with their connection, which a cut or the drop of the proxy closes.
-    let ways: [(TcpStream, TcpStream, fn(&Wire, usize)); 2] =
-        [(client_reader, server, Wire::wait_for_pace), (server_reader, client, |_, _| {})];
-    for (source, target, wait) in ways {
-        let wire = wire.clone();
-        spawn(move || forward(source, target, &wire, wait));
-    }
+    let paced = wire.clone();
+    spawn(move || forward(client_reader, server, &paced, Wire::wait_for_pace));
+    let wire = wire.clone();
+    spawn(move || forward(server_reader, client, &wire, |_, _| {}));
     Ok(())
 }
 
