@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
-use wal_model::{InRecord, Topic};
+use wal_model::{Entry, InRecord, Topic};
 use wal_runtime::batch_loop::{self, Limits, Observer, Options, Reads};
 use wal_runtime::config::{self, Kafka as KafkaSettings, Settings};
 use wal_runtime::kafka;
@@ -30,7 +30,8 @@ const ENTRIES: &str = "BENCH_ENTRIES";
 const ASSIGNED: &str = "assigned";
 /// A minute for every 20,000 entries or so, on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(300);
-const BATCH: usize = 2000;
+/// Records of a batch, at most.
+pub const BATCH: usize = 2000;
 /// The stages of a batch of the writer, as its metrics name them.
 const STAGES: [&str; 3] = ["validate", "store", "produce"];
 
@@ -192,9 +193,7 @@ async fn insert(settings: &Settings, entries: usize) -> Result<Value> {
     count.assigned();
     let mut took = Duration::ZERO;
     loop {
-        let records = requests.by_ref().take(BATCH).map(|(value, offset)| record(value, offset));
-        let batch: Vec<_> =
-            records.map(|record| wal_writer::testing::entry(&record)).collect::<Result<_, _>>().context("refused")?;
+        let batch: Vec<Entry> = requests.by_ref().take(BATCH).map(entry).collect::<Result<_>>()?;
         if batch.is_empty() {
             break;
         }
@@ -213,8 +212,9 @@ fn told_of(Measured { rate, processor, memory }: &Measured) -> Value {
     json!({"rate": rate, "processor": processor, "memory": memory})
 }
 
-fn record(value: Vec<u8>, offset: i64) -> InRecord {
-    InRecord {
+/// What the writer makes of the request at an offset.
+pub fn entry((value, offset): (Vec<u8>, i64)) -> Result<Entry> {
+    let record = InRecord {
         cluster: Arc::from("bench"),
         topic: Topic::parse("wal.ingress").expect("a legal name"),
         partition: 0,
@@ -223,7 +223,8 @@ fn record(value: Vec<u8>, offset: i64) -> InRecord {
         key: Some(bytes::Bytes::from(format!("k{}", offset % 100))),
         value: Some(bytes::Bytes::from(value)),
         headers: Vec::new(),
-    }
+    };
+    wal_writer::testing::entry(&record).context("refused")
 }
 
 /// A moment, by the wall and by the processor.

@@ -1,15 +1,19 @@
-//! From the moment a request was to be sent to its receipt at an ordinary consumer, beside the mirror's copy of the same requests.
+//! From the moment a request was to be sent to its receipt at an ordinary consumer, beside the mirror's copy of the same requests, and
+//! beside their insert into the same store without Kafka.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use rdkafka::message::{BorrowedMessage, Message as _};
+use wal_model::Entry;
+use wal_store::embedded::Embedded;
+use wal_store::{EntryStore as _, Inserted};
 use wal_tests::Kafka;
 
-use crate::lateness::{Arrivals, Lateness};
-use crate::part::Running;
+use crate::lateness::{Arrival, Arrivals, Due, Lateness, now};
+use crate::part::{self, Running};
 use crate::rates;
-use crate::stage::{Busy, PARTITIONS, Stage, spread};
+use crate::stage::{Busy, PARTITIONS, PAYLOAD, Stage, requests, spread};
 
 const PATIENCE: Duration = Duration::from_secs(180);
 /// Requests that come so rarely are transactions of one record each.
@@ -27,11 +31,12 @@ pub fn compare(broker: &Kafka, entries: usize, rounds: usize) -> Result<()> {
         "\nreceipts: half of what the writer can do is {half:.0} requests/s, of what the mirror can do {half_of_mirror:.0}"
     );
     // Of the first round nobody is told: the broker's java still compiles what is hot.
-    let (mut receipts, mut copies, mut own_half) = (Vec::new(), Vec::new(), Vec::new());
+    let [mut receipts, mut copies, mut inserts, mut own_half] = [const { Vec::new() }; 4];
     for round in 0..=rounds {
         let all = [
             (once(broker, "writer", entries, half)?, "receipt at half of the writer", &mut receipts),
             (once(broker, "mirror", entries, half)?, "copy at the same rate", &mut copies),
+            (insert_evenly(entries, half)?, "insert at the same rate", &mut inserts),
             (once(broker, "mirror", entries, half_of_mirror)?, "copy at half of the mirror", &mut own_half),
         ];
         for ((lateness, busy), what, p99s) in all {
@@ -41,10 +46,12 @@ pub fn compare(broker: &Kafka, entries: usize, rounds: usize) -> Result<()> {
             }
         }
     }
-    let [(receipt, ..), (copy, ..), (own_half, ..)] = [receipts, copies, own_half].map(spread);
+    let [(receipt, ..), (copy, ..), (insert, ..), (own_half, ..)] = [receipts, copies, inserts, own_half].map(spread);
+    println!("p99 of the receipt {receipt:.1} ms, of the copy {copy:.1} ms, of the insert {insert:.1} ms");
     println!(
-        "p99 of the receipt {receipt:.1} ms: {:.2} times the copy's at the same rate, {:.2} times the copy's at half of the mirror",
+        "the receipt's is {:.2} times the copy's, {:.2} times the sum of both, {:.2} times the copy's at half of the mirror",
         receipt / copy,
+        receipt / (copy + insert),
         receipt / own_half
     );
     one_at_a_time(broker, entries.min(RARE))
@@ -57,6 +64,8 @@ fn one_at_a_time(broker: &Kafka, entries: usize) -> Result<()> {
     receipt.tell("receipt, in a transaction of its own");
     let (copy, _) = once(broker, "mirror", entries, ONE_AT_A_TIME)?;
     copy.tell("copy, in a transaction of its own");
+    let (insert, _) = insert_evenly(entries, ONE_AT_A_TIME)?;
+    insert.tell("insert, in a synced commit of its own");
     Ok(())
 }
 
@@ -81,6 +90,39 @@ fn once(broker: &Kafka, part: &str, entries: usize, rate: f64) -> Result<(Latene
     let lateness = Lateness::of(&arrived, &due);
     anyhow::ensure!(lateness.lost == 0, "{} of {entries} did not arrive", lateness.lost);
     Ok((lateness, busy))
+}
+
+/// The same entries into the same store and nothing else: a call takes all that is due when it begins.
+fn insert_evenly(entries: usize, rate: f64) -> Result<(Lateness, f64)> {
+    let folder = tempfile::tempdir()?;
+    let store = Embedded::open(folder.path())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let warm_up = (WARM_UP * rate) as usize;
+    let all: Vec<Entry> =
+        requests("target", PAYLOAD, warm_up + entries).zip(0..).map(part::entry).collect::<Result<_>>()?;
+    let name = |number: usize| format!("r-{number}").into_bytes();
+    let after = |number: usize| Duration::from_secs_f64(number as f64 / rate);
+    let (mut arrived, mut due) = (Vec::with_capacity(all.len()), Due::with_capacity(all.len()));
+    let busy = Busy::now()?;
+    let (started, epoch) = (Instant::now(), now());
+    while arrived.len() < all.len() {
+        let first = arrived.len();
+        std::thread::sleep((started + after(first)).saturating_duration_since(Instant::now()));
+        let passed = started.elapsed();
+        let batch: Vec<Entry> = all[first..]
+            .iter()
+            .zip(first..)
+            .take(part::BATCH)
+            .map_while(|(entry, number)| (after(number) <= passed).then(|| entry.clone()))
+            .collect();
+        let inserted = runtime.block_on(store.insert(&batch))?;
+        anyhow::ensure!(inserted.iter().all(|one| matches!(one, Inserted::Stored)), "an entry was already there");
+        let at = now();
+        arrived.extend((first..first + batch.len()).map(|number| Arrival { name: name(number), at }));
+    }
+    let busy = busy.since()?;
+    due.extend((warm_up..all.len()).map(|number| (name(number), epoch + after(number).as_secs_f64() * 1000.0)));
+    Ok((Lateness::of(&arrived, &due), busy))
 }
 
 /// Receipts stand under the request id.
