@@ -18,8 +18,8 @@ const LINES: usize = 4_000;
 fn a_hundred_namespaces_and_a_thousand_targets_are_served_and_do_not_swell_the_metrics() {
     let kafka = Kafka::start();
     let address = format!("127.0.0.1:{}", free_port());
-    // So short that a batch with a record for each of them cannot be committed in time.
-    let settings = [("health.listen", &*address), ("kafka.transaction_timeout", "1s")];
+    // So short that slow brokers cannot commit a batch with a record for each of them in time; `outages` makes sure of it with a slow wire.
+    let settings = [("health.listen", &*address), ("kafka.transaction_timeout", "5s")];
     let log = Log::on(&kafka.bootstrap(), &settings);
     let name = unique("target");
     let targets: Vec<String> = (0..TARGETS).map(|number| format!("{name}-{number}")).collect();
@@ -37,7 +37,7 @@ fn a_hundred_namespaces_and_a_thousand_targets_are_served_and_do_not_swell_the_m
     for round in 0..2 {
         let numbered = targets.iter().enumerate().map(|(number, target)| (round * TARGETS + number, target));
         log.send(&numbered.map(request).collect::<Vec<_>>());
-        let receipts = log.receipts(&writer, (round + 1) * TARGETS, LATER);
+        let receipts = log.receipts(&writer, (round + 1) * TARGETS, 3 * LATER);
         assert!(receipts.iter().all(|receipt| receipt.json()["success"] == true), "{writer:?}");
     }
 
