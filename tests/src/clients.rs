@@ -18,7 +18,7 @@ pub use topics::{
 };
 
 /// The limit of one request to a broker that is up; generous, for a machine where everything runs at once.
-const REQUEST_LIMIT: Duration = Duration::from_secs(60);
+const REQUEST_LIMIT: Duration = Duration::from_secs(20);
 
 /// The brokers that `bootstrap` counts as alive; none if it does not answer.
 pub(crate) fn brokers(bootstrap: &str) -> BTreeSet<i32> {

@@ -17,6 +17,8 @@ use crate::wait_until;
 
 /// Kafka's word for "the broker's default".
 const DEFAULT_REPLICATION: TopicReplication<'static> = TopicReplication::Fixed(-1);
+/// A change waits for the controller's turn, which it shares with all other changes.
+const CHANGE_LIMIT: Duration = Duration::from_secs(60);
 /// A change is visible within milliseconds; with a node gone, after a new leader is elected.
 const VISIBLE_LIMIT: Duration = Duration::from_secs(30);
 
@@ -138,7 +140,7 @@ fn admin(bootstrap: &str) -> AdminClient<DefaultClientContext> {
 }
 
 fn options() -> AdminOptions {
-    AdminOptions::new().request_timeout(Some(REQUEST_LIMIT)).operation_timeout(Some(REQUEST_LIMIT))
+    AdminOptions::new().request_timeout(Some(CHANGE_LIMIT)).operation_timeout(Some(CHANGE_LIMIT))
 }
 
 /// Admin calls answer per name; here it is always one name.
