@@ -18,7 +18,7 @@
 use std::ffi::{CStr, CString};
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::{Client, ClientContext};
@@ -70,17 +70,22 @@ fn millis(timeout: Duration) -> i32 {
 }
 
 /// Who this member is in its group, at one moment. Taken when a batch starts, so that the broker can refuse what a zombie commits.
-pub struct GroupMetadata(NonNull<sys::rd_kafka_consumer_group_metadata_t>);
+#[derive(Clone)]
+pub struct GroupMetadata(Arc<OwnedMetadata>);
 
-// SAFETY: the object is a plain copy of strings and numbers; librdkafka only reads it, and only one thread holds it at a time.
-unsafe impl Send for GroupMetadata {}
+struct OwnedMetadata(NonNull<sys::rd_kafka_consumer_group_metadata_t>);
+
+// SAFETY: the object is a plain copy of strings and numbers, and librdkafka only reads it.
+unsafe impl Send for OwnedMetadata {}
+// SAFETY: as above.
+unsafe impl Sync for OwnedMetadata {}
 
 impl GroupMetadata {
     /// The metadata as it is now; `None` unless this client is a member of a generation, since a commit without them is not fenced.
     pub fn take<C: ClientContext>(client: &Client<C>) -> Option<GroupMetadata> {
         // SAFETY: the client lives for the call; the returned object is ours to destroy, which Drop does.
         let metadata = NonNull::new(unsafe { sys::rd_kafka_consumer_group_metadata(client.native_ptr()) })?;
-        let metadata = GroupMetadata(metadata);
+        let metadata = OwnedMetadata(metadata);
         // SAFETY: the object is alive; the member id is a string that lives as long as it.
         let (generation, member) = unsafe {
             let generation = sys::rd_kafka_consumer_group_metadata_generation_id(metadata.0.as_ptr());
@@ -89,18 +94,19 @@ impl GroupMetadata {
         };
         // SAFETY: checked for null first; librdkafka terminates the string.
         let has_member = !member.is_null() && !unsafe { CStr::from_ptr(member) }.is_empty();
-        (generation >= 0 && has_member).then_some(metadata)
+        (generation >= 0 && has_member).then(|| GroupMetadata(Arc::new(metadata)))
     }
 }
 
-impl Drop for GroupMetadata {
+impl Drop for OwnedMetadata {
     fn drop(&mut self) {
         // SAFETY: made by librdkafka, destroyed once.
         unsafe { sys::rd_kafka_consumer_group_metadata_destroy(self.0.as_ptr()) }
     }
 }
 
-/// Adds consumed offsets to the open transaction. May hang for ever (librdkafka issues 5456, 5511): call it under a watchdog.
+/// Adds consumed offsets to the open transaction. May not return for a very long time, whatever
+/// `timeout` says (librdkafka issues 5456, 5511): nothing that must go on may wait for it.
 pub fn send_offsets<C: ClientContext>(
     producer: &Client<C>,
     offsets: &TopicPartitionList,
@@ -112,7 +118,7 @@ pub fn send_offsets<C: ClientContext>(
         sys::rd_kafka_send_offsets_to_transaction(
             producer.native_ptr(),
             offsets.ptr(),
-            metadata.0.as_ptr(),
+            metadata.0.0.as_ptr(),
             millis(timeout),
         )
     })

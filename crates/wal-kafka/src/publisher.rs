@@ -2,7 +2,9 @@
 //! answer.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, Weak};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
@@ -25,6 +27,10 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 const INIT_TIMEOUT: Duration = Duration::from_secs(30);
 /// After this a call that ignores its timeout is held to hang, and the process ends to be started again.
 const HANG: Duration = Duration::from_secs(60);
+/// How much longer than its timeout the call that is known to ignore it is waited for.
+const GRACE: Duration = Duration::from_secs(2);
+/// How many producers may hang at a time. Each keeps its threads and connections until its call returns.
+const HANGING_AT_MOST: usize = 4;
 /// How long the local queue may stay full before the broker counts as gone.
 const QUEUE_FULL: Duration = Duration::from_secs(20);
 /// A sibling is fenced back and fences again within this time; anything rarer is an accident.
@@ -87,6 +93,9 @@ pub struct Publisher {
     transaction_timeout: Duration,
     fenced_at: Option<Instant>,
     fences: u64,
+    /// Producers that were given up while a call of theirs did not return, as far as it still has not.
+    hanging: Vec<Weak<ThreadedProducer<Context>>>,
+    call_timeout: Duration,
     /// What tells instances apart, in the words of whoever sets them up.
     instance: &'static str,
 }
@@ -108,6 +117,8 @@ impl Publisher {
             transaction_timeout,
             fenced_at: None,
             fences: 0,
+            hanging: Vec::new(),
+            call_timeout: CALL_TIMEOUT,
             instance: "kafka.instance",
         }
     }
@@ -194,6 +205,7 @@ impl Publisher {
                 self.forget();
                 Err(Unpublished::Unclear(why + &undelivered))
             }
+            Err((Failed::Hangs(why), _)) => Err(self.give_up(&producer, why)),
             Err((Failed::Fenced(why, asked), _)) => match (self.fenced(why, begun.elapsed()), asked) {
                 // Whoever fences this producer completes the commit that the broker had begun.
                 (Unpublished::Again(why), Asked::ToCommit) => Err(Unpublished::Unclear(why)),
@@ -204,7 +216,7 @@ impl Publisher {
 
     fn transact(
         &self,
-        producer: &ThreadedProducer<Context>,
+        producer: &Arc<ThreadedProducer<Context>>,
         records: &[OutRecord],
         offsets: Option<(&NextOffsets, &GroupMetadata)>,
         is_held: impl Fn() -> bool,
@@ -232,22 +244,36 @@ impl Publisher {
             return Err(Failed::Abort("a partition of the batch moved away".to_owned()));
         }
         let guard = self.watchdog.arm("commit_transaction", HANG);
-        native::commit(producer.client(), CALL_TIMEOUT).map_err(|error| failed("commit", error, Asked::ToCommit))?;
+        native::commit(producer.client(), self.call_timeout)
+            .map_err(|error| failed("commit", error, Asked::ToCommit))?;
         drop(guard);
         hit("after-commit");
         Ok(())
     }
 
+    /// On a thread of its own, because the call may not return for a very long time (librdkafka issues 5456 and 5511): it waits for
+    /// a broker that it once knew as the group's coordinator and that has been counted out since. Another producer does not know it.
     fn send_offsets(
         &self,
-        producer: &ThreadedProducer<Context>,
+        producer: &Arc<ThreadedProducer<Context>>,
         next: &NextOffsets,
         metadata: &GroupMetadata,
     ) -> Result<(), Failed> {
         let offsets = self.offsets(next).map_err(|error| Failed::Abort(format!("offsets: {error}")))?;
-        let _guard = self.watchdog.arm("send_offsets_to_transaction", HANG);
-        native::send_offsets(producer.client(), &offsets, metadata, CALL_TIMEOUT)
-            .map_err(|error| failed("offsets", error, Asked::No))
+        let (answered, answer) = mpsc::channel();
+        let (producer, metadata, timeout) = (Arc::clone(producer), metadata.clone(), self.call_timeout);
+        let call = move || {
+            // Nobody waits for the answer of a producer that was given up.
+            let _ = answered.send(native::send_offsets(producer.client(), &offsets, &metadata, timeout));
+        };
+        let spawned = thread::Builder::new().name("send-offsets".into()).spawn(call);
+        spawned.map_err(|error| Failed::Abort(format!("offsets: no thread: {error}")))?;
+        match answer.recv_timeout(timeout + GRACE) {
+            Ok(sent) => sent.map_err(|error| failed("offsets", error, Asked::No)),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                Err(Failed::Hangs("offsets: the call to the Kafka client does not return".to_owned()))
+            }
+        }
     }
 
     fn offsets(&self, next: &NextOffsets) -> Result<TopicPartitionList, KafkaError> {
@@ -262,7 +288,7 @@ impl Publisher {
 
     fn abort(&mut self, producer: &ThreadedProducer<Context>, why: &str) {
         let guard = self.watchdog.arm("abort_transaction", HANG);
-        let aborted = native::abort(producer.client(), CALL_TIMEOUT);
+        let aborted = native::abort(producer.client(), self.call_timeout);
         drop(guard);
         if let Err(error) = aborted {
             warn!(%error, why, "abort failed, the producer is made anew");
@@ -289,6 +315,17 @@ impl Publisher {
         Unpublished::Again(why)
     }
 
+    /// Goes on without a producer whose call does not return; the thread of that call closes it when it does.
+    fn give_up(&mut self, producer: &Arc<ThreadedProducer<Context>>, why: String) -> Unpublished {
+        self.forget();
+        self.hanging.retain(|producer| producer.strong_count() > 0);
+        self.hanging.push(Arc::downgrade(producer));
+        if self.hanging.len() > HANGING_AT_MOST {
+            return Unpublished::Fatal(format!("{why}, and neither do {HANGING_AT_MOST} before it"));
+        }
+        Unpublished::Again(why)
+    }
+
     /// Throws the producer away. The next one has the same id, so the broker ends whatever this one left open.
     fn forget(&mut self) {
         if let Some(producer) = self.producer.take() {
@@ -304,7 +341,7 @@ impl Publisher {
 
 /// Closing a producer can block; nothing waits for it.
 fn discard(producer: Arc<ThreadedProducer<Context>>) {
-    let spawned = std::thread::Builder::new().name("producer-close".into()).spawn(move || drop(producer));
+    let spawned = thread::Builder::new().name("producer-close".into()).spawn(move || drop(producer));
     if let Err(error) = spawned {
         warn!(%error, "could not close a producer on a thread of its own");
     }
@@ -315,6 +352,8 @@ enum Failed {
     Abort(String),
     /// The producer is of no more use.
     Lost(String, Asked),
+    /// A call does not return, so that nothing more can be asked of the producer.
+    Hangs(String),
     /// The broker knows a newer producer under this id.
     Fenced(String, Asked),
 }
@@ -359,7 +398,7 @@ fn send(producer: &ThreadedProducer<Context>, record: &OutRecord) -> Result<(), 
             {
                 message = back;
                 // The producer's own thread empties the queue as the broker acknowledges; 1 ms is far below a round trip.
-                std::thread::sleep(Duration::from_millis(1));
+                thread::sleep(Duration::from_millis(1));
             }
             Err((error, _)) => return Err(Failed::Abort(format!("a record for {}: {error}", record.topic))),
         }
@@ -368,12 +407,61 @@ fn send(producer: &ThreadedProducer<Context>, record: &OutRecord) -> Result<(), 
 
 #[cfg(test)]
 mod tests {
+    use rdkafka::consumer::{BaseConsumer, Consumer};
+    use rdkafka::mocking::{MockCluster, MockCoordinator};
+    use wal_model::Topic;
+
     use super::*;
 
     fn publisher() -> Publisher {
         let mut config = ClientConfig::new();
         config.set("transactional.id", "wal.writer-0").set("transaction.timeout.ms", "10000");
         Publisher::new(config, String::new(), Watchdog::start(|_| {}).unwrap())
+    }
+
+    /// librdkafka's own stand-in for a cluster: what is tested is a call of librdkafka's that waits for a broker.
+    #[test]
+    fn a_call_that_does_not_return_costs_a_producer_and_not_the_process() {
+        let cluster = MockCluster::new(2).unwrap();
+        cluster.coordinator(MockCoordinator::Transaction("wal.writer-0".to_owned()), 1).unwrap();
+        cluster.coordinator(MockCoordinator::Group("group".to_owned()), 2).unwrap();
+        cluster.create_topic("in", 1, 1).unwrap();
+        cluster.partition_leader("in", 0, Some(1)).unwrap();
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", cluster.bootstrap_servers());
+        let consumer: BaseConsumer = config.clone().set("group.id", "group").create().unwrap();
+        consumer.subscribe(&["in"]).unwrap();
+        let metadata = until(|| {
+            consumer.poll(Duration::from_millis(10));
+            GroupMetadata::take(consumer.client())
+        });
+        config.set("transactional.id", "wal.writer-0");
+        let watchdog = Watchdog::start(|_| {}).unwrap();
+        let mut publisher =
+            Publisher { call_timeout: Duration::from_secs(1), ..Publisher::new(config, String::new(), watchdog) };
+        publisher.ready().unwrap();
+        let next = NextOffsets::from([((Topic::parse("in").unwrap(), 0), 7)]);
+
+        cluster.broker_down(2).unwrap();
+        let hangs = publisher.publish(&[], &next, &metadata, || true);
+        assert!(matches!(&hangs, Err(Unpublished::Again(why)) if why.contains("does not return")), "{hangs:?}");
+        assert_eq!(publisher.hanging.len(), 1);
+
+        cluster.broker_up(2).unwrap();
+        until(|| publisher.publish(&[], &next, &metadata, || true).ok());
+        until(|| publisher.hanging.iter().all(|producer| producer.strong_count() == 0).then_some(()));
+    }
+
+    /// What `look` finds, in the end.
+    fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
+        let begun = Instant::now();
+        loop {
+            if let Some(found) = look() {
+                return found;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(60), "it did not come");
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 
     #[test]

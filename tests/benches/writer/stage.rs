@@ -1,5 +1,6 @@
 //! A log of a workload's own: its topics, its folder, and the requests that are put in.
 
+use std::ops::Range;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -78,19 +79,16 @@ impl Stage {
         // As clients do that nobody has set up otherwise.
         let producer = Producer::with(&self.bootstrap, &[("linger.ms", "5")]);
         let messages: Vec<Message> = self.messages(entries).collect();
-        let mut due = Due::with_capacity(entries);
-        let (started, epoch) = (Instant::now(), now());
+        let pace = Pace::begin(rate);
         let mut sent = Vec::with_capacity(entries);
         for (number, message) in messages.iter().enumerate() {
-            let after = Duration::from_secs_f64(number as f64 / rate);
-            std::thread::sleep((started + after).saturating_duration_since(Instant::now()));
-            due.insert(format!("r-{number}").into_bytes(), epoch + after.as_secs_f64() * 1000.0);
+            pace.wait_for(number);
             sent.push(producer.send(message));
         }
         for sent in sent {
             sent.acknowledged();
         }
-        due
+        pace.due(0..entries)
     }
 
     /// Requests for the normal lane, keys and all.
@@ -113,6 +111,44 @@ pub fn requests(target: &str, payload: usize, entries: usize) -> impl Iterator<I
         format!(r#"{{"request_id":"r-{number}","namespace":"bench","target":"{target}","payload":{payload}}}"#)
             .into_bytes()
     })
+}
+
+/// Requests that come evenly, each in its time whatever becomes of those before it.
+pub struct Pace {
+    rate: f64,
+    begun: Instant,
+    epoch: f64,
+}
+
+impl Pace {
+    /// The first is due now.
+    pub fn begin(rate: f64) -> Pace {
+        Pace { rate, begun: Instant::now(), epoch: now() }
+    }
+
+    fn after(&self, number: usize) -> Duration {
+        Duration::from_secs_f64(number as f64 / self.rate)
+    }
+
+    /// Sleeps until a request is due.
+    pub fn wait_for(&self, number: usize) {
+        std::thread::sleep((self.begun + self.after(number)).saturating_duration_since(Instant::now()));
+    }
+
+    /// How many are due by now.
+    pub fn due_by_now(&self) -> usize {
+        (self.begun.elapsed().as_secs_f64() * self.rate) as usize + 1
+    }
+
+    /// When each of these was due, by request id.
+    pub fn due(&self, numbers: Range<usize>) -> Due {
+        numbers.map(|number| (request_id(number), self.epoch + self.after(number).as_secs_f64() * 1000.0)).collect()
+    }
+}
+
+/// The id of a request, as it stands in records.
+pub fn request_id(number: usize) -> Vec<u8> {
+    format!("r-{number}").into_bytes()
 }
 
 /// The middle one, and the least and the most.

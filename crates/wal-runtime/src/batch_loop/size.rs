@@ -2,14 +2,17 @@
 //!
 //! A transaction that the brokers do not finish in time is aborted, and the same records taken again would take as long again: many
 //! partitions, or brokers that are slow for an hour. So each batch that is given up halves the next one, and each that is committed lets
-//! it grow again by a sixteenth of what is configured. What a transaction can hold is found that way, and nothing is stuck for ever.
+//! it grow again by an eighth of itself. What a transaction can hold is found that way, nothing is stuck for ever, and some five
+//! batches are committed for one that asked for too much.
 
 use super::Limits;
 
 /// Parts of what is configured.
-const WHOLE: usize = 64;
-/// What a committed batch adds.
-const STEP: usize = WHOLE / 16;
+const WHOLE: usize = 4096;
+/// So much is left of it in the worst case.
+const FLOOR: usize = WHOLE / 64;
+/// A committed batch adds so much of itself.
+const STEP: usize = 8;
 /// So few records that every lane still has one, and that fewer would not help.
 const LEAST: usize = 8;
 
@@ -31,11 +34,11 @@ impl Size {
     }
 
     pub(super) fn given_up(&mut self) {
-        self.parts = (self.parts / 2).max(1);
+        self.parts = (self.parts / 2).max(FLOOR);
     }
 
     pub(super) fn committed(&mut self) {
-        self.parts = (self.parts + STEP).min(WHOLE);
+        self.parts = (self.parts + self.parts / STEP).min(WHOLE);
     }
 }
 
@@ -66,11 +69,29 @@ mod tests {
         }
         assert_eq!(of(&size), (15, 100));
         size.committed();
-        assert_eq!(of(&size), (78, 500));
-        for _ in 0..20 {
+        assert_eq!(of(&size), (17, 112));
+        for _ in 0..36 {
             size.committed();
         }
         assert_eq!(of(&size), (1000, 6400));
+    }
+
+    #[test]
+    fn few_batches_ask_for_more_than_a_transaction_can_hold() {
+        for can_hold in [30, 70, 300, 700] {
+            let mut size = size(1000, usize::MAX);
+            let (mut committed, mut given_up) = (0, 0);
+            for _ in 0..100 {
+                if size.limits().records <= can_hold {
+                    committed += 1;
+                    size.committed();
+                } else {
+                    given_up += 1;
+                    size.given_up();
+                }
+            }
+            assert!(given_up < 25, "{committed} and {given_up} where {can_hold} can be held");
+        }
     }
 
     #[test]
