@@ -32,3 +32,7 @@ pub mod traces;
 pub mod transactions;
 
 pub use wal_kafka::failpoint;
+
+/// For the services and for librdkafka within them: records are made on one thread and freed on another, which glibc's allocator is slow at.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
