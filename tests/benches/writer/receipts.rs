@@ -23,6 +23,9 @@ const RARE: usize = 200;
 /// For how long requests come before those that are measured: connections are made by them, and the broker's java compiles what is hot.
 const WARM_UP: f64 = 3.0;
 
+/// So many rounds nobody is told of: the broker's java still compiles what is hot, on the processors that are measured.
+const COLD: usize = 3;
+
 /// At half of what the writer can do, which is measured first, and one at a time.
 pub fn compare(broker: &Kafka, entries: usize, rounds: usize) -> Result<()> {
     let rates = rates::compare(broker, entries, rounds.min(3))?;
@@ -30,9 +33,9 @@ pub fn compare(broker: &Kafka, entries: usize, rounds: usize) -> Result<()> {
     println!(
         "\nreceipts: half of what the writer can do is {half:.0} requests/s, of what the mirror can do {half_of_mirror:.0}"
     );
-    // Of the first round nobody is told: the broker's java still compiles what is hot.
     let [mut receipts, mut copies, mut inserts, mut own_half] = [const { Vec::new() }; 4];
-    for round in 0..=rounds {
+    let cold = COLD.min(rounds);
+    for round in 1..=cold + rounds {
         let all = [
             (once(broker, "writer", entries, half)?, "receipt at half of the writer", &mut receipts),
             (once(broker, "mirror", entries, half)?, "copy at the same rate", &mut copies),
@@ -40,8 +43,8 @@ pub fn compare(broker: &Kafka, entries: usize, rounds: usize) -> Result<()> {
             (once(broker, "mirror", entries, half_of_mirror)?, "copy at half of the mirror", &mut own_half),
         ];
         for ((lateness, busy), what, p99s) in all {
-            if round > 0 {
-                lateness.tell(&format!("{round}: {what}, machine {:.0} % busy", busy * 100.0));
+            if round > cold {
+                lateness.tell(&format!("{}: {what}, machine {:.0} % busy", round - cold, busy * 100.0));
                 p99s.push(lateness.at(0.99));
             }
         }

@@ -1,8 +1,8 @@
 //! The threads behind the poll thread: one handles batches, the other publishes them. Each batch passes both, in order, and is answered
 //! for once.
 
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use wal_kafka::wake::Wake;
 use wal_model::record::last;
 use wal_model::{OutRecord, wire};
 
+use super::overlap::Overlap;
 use super::{Batch, CannotGoOn, Handler, Observer, RETRIES};
 use crate::traces::{self, Hops, Traces};
 
@@ -51,6 +52,17 @@ pub(super) enum Done {
     Fatal(String),
 }
 
+/// What they are at, for the poll thread to look at.
+#[derive(Clone, Default)]
+pub(super) struct Progress(Arc<Mutex<Overlap>>);
+
+impl Progress {
+    pub(super) fn look(&self) -> MutexGuard<'_, Overlap> {
+        // Nothing in there can be half done.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// What both threads need.
 pub(super) struct Hands<H> {
     pub(super) handler: Arc<H>,
@@ -60,6 +72,7 @@ pub(super) struct Hands<H> {
     pub(super) cancelled: watch::Receiver<bool>,
     pub(super) done: SyncSender<Done>,
     pub(super) wake: Arc<Wake>,
+    pub(super) progress: Progress,
     pub(super) group: String,
     pub(super) traces: Traces,
 }
@@ -75,6 +88,7 @@ impl<H: Handler> Hands<H> {
             cancelled: self.cancelled.clone(),
             failed: is_failed,
             observer: Arc::clone(&self.observer),
+            progress: self.progress.clone(),
             traces: self.traces.clone(),
             runtime: Handle::current(),
         };
@@ -87,6 +101,7 @@ impl<H: Handler> Hands<H> {
             failed,
             done: self.done,
             wake: self.wake,
+            progress: self.progress,
             group: self.group,
             traces: self.traces,
             runtime: Handle::current(),
@@ -119,6 +134,7 @@ struct Handling<H> {
     /// The last run of which a batch failed.
     failed: watch::Receiver<u64>,
     observer: Arc<dyn Observer>,
+    progress: Progress,
     traces: Traces,
     runtime: Handle,
 }
@@ -126,7 +142,11 @@ struct Handling<H> {
 impl<H: Handler> Handling<H> {
     fn run(self, work: &Receiver<Work>, to_publish: &SyncSender<Handled>) {
         while let Ok(work) = work.recv() {
+            let begun = Instant::now();
+            self.progress.look().handles();
             let outputs = self.runtime.block_on(self.handle(&work));
+            let is_typical = work.kind == Kind::Records && outputs.is_ok();
+            self.progress.look().handled(is_typical.then(|| begun.elapsed()));
             if to_publish.send(Handled { work, outputs }).is_err() {
                 return;
             }
@@ -168,6 +188,7 @@ struct Publishing<H> {
     failed: watch::Sender<u64>,
     done: SyncSender<Done>,
     wake: Arc<Wake>,
+    progress: Progress,
     group: String,
     traces: Traces,
     runtime: Handle,
@@ -180,7 +201,13 @@ impl<H: Handler> Publishing<H> {
             let mut failures = 0;
             while let Ok(Handled { work, outputs }) = handled.recv() {
                 let run = work.run;
+                let begun = Instant::now();
+                self.progress.look().publishes(begun);
+                // What is being gathered may now be told when to come.
+                self.wake.wake();
                 let done = if run <= *self.failed.borrow() { Done::Dropped } else { self.publish(work, outputs) };
+                let is_typical = matches!(done, Done::Committed(Kind::Records, _));
+                self.progress.look().published(is_typical.then(|| begun.elapsed()));
                 match done {
                     Done::Again(_) => {
                         self.failed.send_replace(run);

@@ -19,6 +19,7 @@ mod batch;
 mod gate;
 mod hands;
 mod lanes;
+mod overlap;
 mod size;
 mod source;
 mod ticks;
@@ -48,7 +49,7 @@ pub use gate::{Gate, Look};
 pub use wal_kafka::watchdog::EXIT_CODE;
 
 use crate::traces::Traces;
-use hands::{Done, Hands, Kind, Work};
+use hands::{Done, Hands, Kind, Progress, Work};
 use size::Size;
 use source::{Source, Stood, Taken, Unreadable};
 
@@ -58,6 +59,8 @@ const TELL: Duration = Duration::from_secs(1);
 const REST: Duration = Duration::from_millis(100);
 /// The shortest rest: what is due sooner is looked at no more than so often.
 const SHORTEST_REST: Duration = Duration::from_micros(200);
+/// How long records are gathered at most while a batch is in hand: a rebalance, a stop and a tick wait for it.
+const GATHER: Duration = Duration::from_millis(100);
 /// Waits between tries of a batch that could not be published, the last one repeated.
 const RETRIES: [Duration; 5] = [
     Duration::from_millis(50),
@@ -224,6 +227,7 @@ pub async fn run<H: Handler>(
     let depth = if H::OVERLAPS { 2 } else { 1 };
     let (to_handle, work) = mpsc::sync_channel(depth);
     let (to_poller, done) = mpsc::sync_channel(ANSWERS);
+    let progress = Progress::default();
     let hands = Hands {
         handler: Arc::new(handler),
         publisher,
@@ -232,6 +236,7 @@ pub async fn run<H: Handler>(
         cancelled,
         done: to_poller,
         wake: Arc::clone(&wake),
+        progress: progress.clone(),
         group: options.group.clone(),
         traces: options.traces,
     };
@@ -249,6 +254,7 @@ pub async fn run<H: Handler>(
         stop_timeout: options.stop_timeout,
         is_stopping: Arc::clone(&is_stopping),
         wake: Arc::clone(&wake),
+        progress,
         depth,
         in_hand: 0,
         run: 1,
@@ -295,6 +301,7 @@ struct Poller {
     stop_timeout: Duration,
     is_stopping: Arc<AtomicBool>,
     wake: Arc<Wake>,
+    progress: Progress,
     /// How many batches may be in hand.
     depth: usize,
     /// How many are: handed over, and not answered for yet.
@@ -448,15 +455,18 @@ impl Poller {
         let limits = self.size.limits();
         let Some(taken) = self.source.take(&limits, &self.epochs).map_err(fatal)? else { return Ok(false) };
         let Taken { mut builder, metadata, snapshot } = taken;
-        let full_by = Instant::now() + limits.wait;
+        let begun = Instant::now();
         while builder.len() < limits.records && builder.bytes() < limits.bytes {
-            let left = full_by.saturating_duration_since(Instant::now());
+            let until = self.progress.look().waits_until(begun, limits.wait, GATHER);
+            let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
             }
             self.wake.wait(left);
             self.source.fill(&mut builder, &limits).map_err(fatal)?;
         }
+        // What woke this thread meanwhile may have been an answer, which is heard elsewhere.
+        self.wake.wake();
         let (records, first, next) = builder.finish();
         debug!(records = records.len(), "batch taken");
         let snapshot = snapshot.restricted_to(|partition| next.contains_key(partition));
