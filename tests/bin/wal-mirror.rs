@@ -91,7 +91,7 @@ async fn main() -> anyhow::Result<()> {
         start_timeout: kafka.start_timeout,
         stop_timeout: Duration::from_secs(10),
     };
-    let mirror = Mirror { to: Topic::parse(to)? };
+    let mirror = Mirror { to: Topic::parse(to)?, beside: Vec::new() };
     let (stop_at, fail_every) = (number("MIRROR_STOP_AT")?, number("MIRROR_FAIL_EVERY")?);
     let handler = Hurting { mirror, batches: AtomicUsize::new(0), stop_at, fail_every };
     let shutdown = Shutdown::on_signals()?;

@@ -149,7 +149,7 @@ pub fn mirroring(stage: &Stage, from: Topic, to: &str, wait: Duration, observer:
         start_timeout: stage.kafka.start_timeout,
         stop_timeout: Duration::from_secs(10),
     };
-    let mirror = Mirror { to: Topic::parse(to)? };
+    let mirror = Mirror { to: Topic::parse(to)?, beside: Vec::new() };
     Running::spawn(move |shutdown| async move {
         Ok(batch_loop::run(options, mirror, observer, async move { shutdown.triggered().await }).await?)
     })

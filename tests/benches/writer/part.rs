@@ -127,7 +127,8 @@ pub fn run(part: &str) -> Result<()> {
     let told = runtime.block_on(async {
         match part {
             "writer" => writer(&settings, entries).await,
-            "mirror" => mirror(&settings, &target, entries).await,
+            "mirror" => mirror(&settings, &target, entries, false).await,
+            "mirror of three" => mirror(&settings, &target, entries, true).await,
             "insert" => insert(&settings, entries).await,
             other => bail!("there is no part {other}"),
         }
@@ -161,8 +162,8 @@ async fn writer(settings: &Settings, entries: usize) -> Result<Value> {
     Ok(told)
 }
 
-/// The same loop without a store: one record out for each one in.
-async fn mirror(settings: &Settings, target: &str, entries: usize) -> Result<Value> {
+/// The same loop without a store: one record out for each one in, or three, as the writer has a delivery, a receipt and an audit event.
+async fn mirror(settings: &Settings, target: &str, entries: usize, is_of_three: bool) -> Result<Value> {
     let kafka = KafkaSettings::read(settings)?;
     let from = kafka.topics.ingress(wal_model::Priority::Normal);
     let group = kafka::group(&kafka, "writer");
@@ -179,7 +180,8 @@ async fn mirror(settings: &Settings, target: &str, entries: usize) -> Result<Val
         start_timeout: kafka.start_timeout,
         stop_timeout: Duration::from_secs(10),
     };
-    let mirror = Mirror { to: Topic::parse(target)? };
+    let beside = if is_of_three { vec![kafka.topics.receipts(), kafka.topics.audit()] } else { Vec::new() };
+    let mirror = Mirror { to: Topic::parse(target)?, beside };
     batch_loop::run(options, mirror, Arc::<Count>::clone(&count), count.over()).await?;
     count.told()
 }

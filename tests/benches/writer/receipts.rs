@@ -74,6 +74,8 @@ fn one_at_a_time(broker: &Kafka, entries: usize) -> Result<()> {
 
 fn once(broker: &Kafka, part: &str, entries: usize, rate: f64) -> Result<(Lateness, f64)> {
     let stage = Stage::set(broker, PARTITIONS)?;
+    // What parts before this one left to be written would come in the middle of it, all at once.
+    rustix::fs::sync();
     let running = Running::start(part, &stage, 0, &[])?;
     running.wait_for_assignment();
     let warm_up = (WARM_UP * rate) as usize;
@@ -97,6 +99,7 @@ fn once(broker: &Kafka, part: &str, entries: usize, rate: f64) -> Result<(Latene
 
 /// The same entries into the same store and nothing else: a call takes all that is due when it begins.
 fn insert_evenly(entries: usize, rate: f64) -> Result<(Lateness, f64)> {
+    rustix::fs::sync();
     let folder = tempfile::tempdir()?;
     let store = Embedded::open(folder.path())?;
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
