@@ -49,7 +49,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
 ];
 
 /// Who alone may use a library, and why it is worth a rule.
-const KEPT: [(&str, &[&str]); 7] = [
+const KEPT: [(&str, &[&str]); 8] = [
     ("rdkafka", &["wal-kafka", "wal-runtime", "wal-sdk", "wal-tests"]),
     ("rdkafka-sys", &["wal-kafka"]),
     ("redb", &["wal-store"]),
@@ -57,6 +57,8 @@ const KEPT: [(&str, &[&str]); 7] = [
     ("tansu-broker", &["wal-cli"]),
     ("tansu-storage", &["wal-cli"]),
     ("clap", &["wal-cli"]),
+    // How a client's process allocates is the client's to say.
+    ("tikv-jemallocator", &["wal-runtime"]),
 ];
 
 /// What would make the words of the log do I/O.
