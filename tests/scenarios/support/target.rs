@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wal_model::answer::{Completed, Failed, Wish};
 use wal_model::delivery::Delivery;
@@ -189,12 +189,16 @@ impl Target {
     /// Waits until so many answers are there, while the consumers run.
     #[track_caller]
     pub fn wait_for(&self, count: usize, consumers: &[Process], limit: Duration) {
-        wait_until(&format!("{count} answers"), limit, || {
+        let begun = Instant::now();
+        loop {
             let answered = self.answers().len();
-            let ended = consumers.iter().find(|consumer| answered < count && !consumer.is_running());
+            if answered >= count {
+                return;
+            }
+            let ended = consumers.iter().find(|consumer| !consumer.is_running());
             assert!(ended.is_none(), "{answered} of {count} answers, and it has ended: {ended:?}");
-            answered >= count
-        });
+            assert!(begun.elapsed() < limit, "{answered} of {count} answers after {limit:?}: {consumers:?}");
+        }
     }
 
     /// No delivery may have been answered twice. Tells how many were answered.
