@@ -182,6 +182,11 @@ impl Kafka {
         logs.filter_map(|log| log.metadata().ok()).map(|log| log.len()).sum()
     }
 
+    /// What the node has taken of the machine's processors since it began.
+    pub fn processor_time(&self) -> Duration {
+        self.process.processor_time()
+    }
+
     /// Formats a folder and starts java on it; does not wait until it serves.
     #[track_caller]
     fn launch(id: u32, ports: Ports, voters: &str, jvm: Jvm, settings: &[(&str, &str)]) -> Kafka {

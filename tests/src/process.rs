@@ -115,6 +115,17 @@ impl Process {
         lock(&self.child).id()
     }
 
+    /// What it has taken of the machine's processors since it began.
+    #[track_caller]
+    pub fn processor_time(&self) -> Duration {
+        let path = format!("/proc/{}/stat", self.id());
+        let told = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        // Behind the name, which stands in parentheses: by itself, and by the kernel for it.
+        let (_, numbers) = told.rsplit_once(')').expect("a name in parentheses");
+        let ticks: u64 = numbers.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+        Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
+    }
+
     /// All lines so far, in the order they were read; the order between the two streams is not certain.
     pub fn lines(&self) -> Vec<Line> {
         self.output.lock().lines.clone()

@@ -103,7 +103,9 @@ pub struct Publisher {
 impl Publisher {
     /// A publisher under a producer configuration with a transactional id. `offset_metadata` is written beside every offset. Makes no
     /// client yet.
-    pub fn new(config: ClientConfig, offset_metadata: String, watchdog: Watchdog) -> Publisher {
+    pub fn new(mut config: ClientConfig, offset_metadata: String, watchdog: Watchdog) -> Publisher {
+        // Only what fails is looked at: a report of each record would cost a thread's work, and the commit would wait for it.
+        config.set("delivery.report.only.error", "true");
         let transactional_id = config.get("transactional.id").unwrap_or_default().to_owned();
         let timeout = config.get("transaction.timeout.ms").and_then(|millis| millis.parse().ok());
         let transaction_timeout = timeout.map_or(TRANSACTION_TIMEOUT, Duration::from_millis);

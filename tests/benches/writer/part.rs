@@ -16,11 +16,11 @@ use wal_runtime::metrics::{Format, Metrics};
 use wal_runtime::shutdown::Shutdown;
 use wal_runtime::traces::{Road, Traces};
 use wal_store::Inserted;
-use wal_tests::Process;
+use wal_tests::{Kafka, Process};
 use wal_writer::Service;
 
 use crate::mirror::Mirror;
-use crate::stage::{PAYLOAD, Stage, requests};
+use crate::stage::{Busy, PAYLOAD, Stage, requests};
 
 /// The variable that makes this program one part, and how many entries that is; 0 means until it is told to stop.
 const PART: &str = "BENCH_PART";
@@ -28,6 +28,8 @@ const TARGET: &str = "BENCH_TARGET";
 const ENTRIES: &str = "BENCH_ENTRIES";
 /// What a part says when the group has given it its partitions.
 const ASSIGNED: &str = "assigned";
+/// What it says when all its entries are committed.
+const DONE: &str = "done";
 /// A minute for every 20,000 entries or so, on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Records of a batch, at most.
@@ -35,12 +37,16 @@ pub const BATCH: usize = 2000;
 /// The stages of a batch of the writer, as its metrics name them.
 const STAGES: [&str; 3] = ["validate", "store", "produce"];
 
-/// What a part measured of itself, from when it had its partitions until all was committed.
+/// What was measured of a part, from when it had its partitions until all was committed.
 pub struct Measured {
     /// Entries a second.
     pub rate: f64,
-    /// Processor seconds for a million entries.
+    /// Its own processor seconds for a million entries.
     pub processor: f64,
+    /// The broker's, for the same.
+    pub broker: f64,
+    /// The share of the machine's processors that was busy.
+    pub busy: f64,
     /// The most memory it had, in MiB.
     pub memory: f64,
 }
@@ -79,9 +85,13 @@ impl Running {
     }
 
     /// Waits until it has done all its entries.
-    pub fn finish(self) -> Result<Measured> {
+    pub fn finish(self, broker: &Kafka, entries: usize) -> Result<Measured> {
+        self.wait_for_assignment();
+        let (busy, before) = (Busy::now()?, broker.processor_time());
+        self.0.wait_for_line(DONE, PATIENCE);
+        let (busy, took) = (busy.since()?, broker.processor_time() - before);
         let [rate, processor, memory] = self.told(["rate", "processor", "memory"])?;
-        Ok(Measured { rate, processor, memory })
+        Ok(Measured { rate, processor, broker: took.as_secs_f64() / entries as f64 * 1e6, busy, memory })
     }
 
     /// Ends one that runs until it is told to stop.
@@ -206,12 +216,9 @@ async fn insert(settings: &Settings, entries: usize) -> Result<Value> {
         count.committed(batch.len(), 0);
     }
     // Making the requests is not inserting them.
-    let measured = Measured { rate: share(entries, took), ..count.measured()? };
-    Ok(told_of(&measured))
-}
-
-fn told_of(Measured { rate, processor, memory }: &Measured) -> Value {
-    json!({"rate": rate, "processor": processor, "memory": memory})
+    let mut told = count.told()?;
+    told["rate"] = json!(share(entries, took));
+    Ok(told)
 }
 
 /// So many requests have the same time. The store keeps entries by their time, so one time for all would make it slower than it is.
@@ -284,22 +291,22 @@ impl Count {
     /// What a part says of itself at its end.
     fn told(&self) -> Result<Value> {
         if self.wanted > 0 {
-            return Ok(told_of(&self.measured()?));
+            return self.measured();
         }
         let ends = self.ends();
         let seconds = ends.first().zip(ends.last()).map_or(0.0, |(first, last)| (*last - *first).as_secs_f64());
         Ok(json!({"batches": ends.len(), "records": self.committed.load(Ordering::SeqCst), "seconds": seconds}))
     }
 
-    fn measured(&self) -> Result<Measured> {
+    fn measured(&self) -> Result<Value> {
         let started = self.started.get().context("the loop was never assigned partitions")?;
         let finished = self.finished.get().context("the loop ended before everything was committed")?;
         let processor = (finished.processor - started.processor).as_secs_f64();
-        Ok(Measured {
-            rate: share(self.wanted, finished.wall - started.wall),
-            processor: processor / self.wanted as f64 * 1e6,
-            memory: peak_memory()?,
-        })
+        Ok(json!({
+            "rate": share(self.wanted, finished.wall - started.wall),
+            "processor": processor / self.wanted as f64 * 1e6,
+            "memory": peak_memory()?,
+        }))
     }
 
     fn ends(&self) -> MutexGuard<'_, Vec<Instant>> {
@@ -332,6 +339,7 @@ impl Observer for Count {
         let committed = self.committed.fetch_add(records, Ordering::SeqCst) + records;
         if self.wanted > 0 && committed >= self.wanted {
             let _ = self.finished.set(moment());
+            println!("{DONE}");
             self.done.notify_one();
         }
     }

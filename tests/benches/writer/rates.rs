@@ -44,12 +44,15 @@ fn once(broker: &Kafka, part: &str, entries: usize) -> Result<Measured> {
     if part != "insert" {
         stage.load(entries);
     }
-    Running::start(part, &stage, entries, &[])?.finish()
+    Running::start(part, &stage, entries, &[])?.finish(broker, entries)
 }
 
 /// The head of the table.
 pub fn head() {
-    println!("{:34} {:>28} {:>6} {:>21} {:>10}", "", "entries/s", "MB/s", "CPU s/million entries", "peak MiB");
+    println!(
+        "{:34} {:>28} {:>6} {:>21} {:>12} {:>12} {:>10}",
+        "", "entries/s", "MB/s", "CPU s/million entries", "the broker's", "machine busy", "peak MiB"
+    );
 }
 
 /// A row of it; with the middle rate.
@@ -57,9 +60,11 @@ pub fn report(name: &str, all: &[Measured]) -> f64 {
     let of = |pick: fn(&Measured) -> f64| spread(all.iter().map(pick).collect());
     let (rate, least, most) = of(|measured| measured.rate);
     let (processor, ..) = of(|measured| measured.processor);
+    let (broker, ..) = of(|measured| measured.broker);
+    let (busy, ..) = of(|measured| measured.busy * 100.0);
     let (memory, ..) = of(|measured| measured.memory);
     let megabytes = rate * PAYLOAD as f64 / 1e6;
     let rates = format!("{rate:.0} ({least:.0} to {most:.0})");
-    println!("{name:34} {rates:>28} {megabytes:6.1} {processor:21.1} {memory:10.0}");
+    println!("{name:34} {rates:>28} {megabytes:6.1} {processor:21.1} {broker:12.1} {busy:10.0} % {memory:10.0}");
     rate
 }

@@ -41,7 +41,7 @@ pub fn tell(broker: &Kafka, entries: usize) -> Result<()> {
 fn once(broker: &Kafka, entries: usize, partitions: usize) -> Result<(Stage, Measured)> {
     let stage = Stage::set(broker, partitions)?;
     stage.load(entries);
-    let measured = Running::start("writer", &stage, entries, &[])?.finish()?;
+    let measured = Running::start("writer", &stage, entries, &[])?.finish(broker, entries)?;
     Ok((stage, measured))
 }
 

@@ -60,7 +60,7 @@ fn once(broker: &Kafka, entries: usize, traces: Option<(&str, f64)>) -> Result<M
             vec![("traces.otlp_endpoint", url.to_owned()), ("traces.sample_ratio", ratio.to_string())]
         }
     };
-    Running::start("writer", &stage, entries, &settings)?.finish()
+    Running::start("writer", &stage, entries, &settings)?.finish(broker, entries)
 }
 
 async fn take(State(bytes): State<Arc<AtomicUsize>>, body: Bytes) {
