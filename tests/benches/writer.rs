@@ -48,7 +48,7 @@ fn main() -> Result<()> {
     let numbers: Vec<usize> = numbers.iter().filter_map(|number| number.parse().ok()).collect();
     let broker = Kafka::start_to_be_measured();
     let entries = numbers.first().copied().unwrap_or(50_000);
-    let rounds = numbers.get(1).copied().unwrap_or(5);
+    let rounds = numbers.get(1).copied().unwrap_or(5).max(1);
     let workloads = if named.is_empty() { ALL.map(str::to_owned).to_vec() } else { named };
     println!("payloads of {} bytes, {} partitions, {rounds} rounds", stage::PAYLOAD, stage::PARTITIONS);
     for workload in &workloads {

@@ -6,6 +6,14 @@ use wal_tests::Kafka;
 use crate::part::{Measured, Running};
 use crate::stage::{PARTITIONS, PAYLOAD, Stage, spread};
 
+/// So many rounds nobody is told of: the broker's java still compiles what is hot, on the processors that are measured.
+const COLD: usize = 3;
+
+/// Of a workload: none where one round only shows that it runs.
+pub fn cold_of(rounds: usize) -> usize {
+    COLD.min(rounds - 1)
+}
+
 /// Entries a second of the writer and of the mirror.
 pub struct Rates {
     pub writer: f64,
@@ -16,10 +24,14 @@ pub struct Rates {
 pub fn compare(broker: &Kafka, entries: usize, rounds: usize) -> Result<Rates> {
     let parts = ["writer", "mirror", "mirror of three", "insert"];
     let mut all: [Vec<Measured>; 4] = Default::default();
-    for round in 1..=rounds {
-        eprintln!("rates: round {round} of {rounds}");
+    let cold = cold_of(rounds);
+    for round in 1..=cold + rounds {
+        eprintln!("rates: round {round} of {}", cold + rounds);
         for (part, measured) in parts.iter().zip(&mut all) {
-            measured.push(once(broker, part, entries)?);
+            let once = once(broker, part, entries)?;
+            if round > cold {
+                measured.push(once);
+            }
         }
     }
     println!("\nrates: {entries} entries; median (least to most)");

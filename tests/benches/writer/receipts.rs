@@ -23,9 +23,6 @@ const RARE: usize = 200;
 /// For how long requests come before those that are measured: connections are made by them, and the broker's java compiles what is hot.
 const WARM_UP: f64 = 3.0;
 
-/// So many rounds nobody is told of: the broker's java still compiles what is hot, on the processors that are measured.
-const COLD: usize = 3;
-
 /// At half of what the writer can do, which is measured first, and one at a time.
 pub fn compare(broker: &Kafka, entries: usize, rounds: usize) -> Result<()> {
     let rates = rates::compare(broker, entries, rounds.min(3))?;
@@ -34,7 +31,7 @@ pub fn compare(broker: &Kafka, entries: usize, rounds: usize) -> Result<()> {
         "\nreceipts: half of what the writer can do is {half:.0} requests/s, of what the mirror can do {half_of_mirror:.0}"
     );
     let [mut receipts, mut copies, mut inserts, mut own_half] = [const { Vec::new() }; 4];
-    let cold = COLD.min(rounds);
+    let cold = rates::cold_of(rounds);
     for round in 1..=cold + rounds {
         let all = [
             (once(broker, "writer", entries, half)?, "receipt at half of the writer", &mut receipts),
