@@ -34,6 +34,8 @@ struct Hurting {
 impl Handler for Hurting {
     const OVERLAPS: bool = true;
 
+    type Handled = Vec<OutRecord>;
+
     async fn handle(&self, batch: &Batch) -> Result<Vec<OutRecord>, CannotGoOn> {
         let batches = self.batches.fetch_add(1, Ordering::Relaxed) + 1;
         if self.stop_at == Some(batches) {
@@ -44,6 +46,10 @@ impl Handler for Hurting {
         if self.fail_every.is_some_and(|every| batches.is_multiple_of(every)) {
             outputs.last_mut().expect("a batch has records").value = Some(vec![0; TOO_LARGE].into());
         }
+        Ok(outputs)
+    }
+
+    async fn outputs(&self, _: &Batch, outputs: Vec<OutRecord>) -> Result<Vec<OutRecord>, CannotGoOn> {
         Ok(outputs)
     }
 }

@@ -17,6 +17,8 @@ const SMALL: usize = 300;
 impl Handler for Mirror {
     const OVERLAPS: bool = true;
 
+    type Handled = Vec<OutRecord>;
+
     async fn handle(&self, batch: &Batch) -> Result<Vec<OutRecord>, CannotGoOn> {
         let copy = |topic: &Topic, record: &InRecord, length: usize| OutRecord {
             topic: topic.clone(),
@@ -30,5 +32,9 @@ impl Handler for Mirror {
             std::iter::once(copy(&self.to, record, usize::MAX)).chain(small)
         };
         Ok(batch.records.iter().flat_map(of_one).collect())
+    }
+
+    async fn outputs(&self, _: &Batch, outputs: Vec<OutRecord>) -> Result<Vec<OutRecord>, CannotGoOn> {
+        Ok(outputs)
     }
 }

@@ -38,7 +38,10 @@ pub trait Hand: Send + Sync {
 
 impl<H: Handler> Hand for H {
     fn handle(self: Arc<Self>, batch: Arc<Batch>) -> Saying {
-        Box::pin(async move { Handler::handle(&*self, &batch).await })
+        Box::pin(async move {
+            let handled = Handler::handle(&*self, &batch).await?;
+            Handler::outputs(&*self, &batch, handled).await
+        })
     }
 
     fn tick(self: Arc<Self>, batch: Arc<Batch>) -> Saying {

@@ -122,7 +122,8 @@ impl Process {
         let told = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
         // Behind the name, which stands in parentheses: by itself, and by the kernel for it.
         let (_, numbers) = told.rsplit_once(')').expect("a name in parentheses");
-        let ticks: u64 = numbers.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+        let ticks: u64 =
+            numbers.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
         Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
     }
 

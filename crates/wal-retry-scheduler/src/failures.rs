@@ -85,6 +85,8 @@ impl Case<'_> {
 }
 
 impl<B: Brokers, P: Past> Handler for Failures<B, P> {
+    type Handled = Vec<OutRecord>;
+
     async fn handle(&self, batch: &Batch) -> Result<Vec<OutRecord>, CannotGoOn> {
         self.tools.cancels.caught_up().await;
         let partitions = self.partitions(batch).await;
@@ -108,6 +110,10 @@ impl<B: Brokers, P: Past> Handler for Failures<B, P> {
         }
         let mut state = self.state();
         (state.decided, state.tally) = (decided, tally);
+        Ok(outputs)
+    }
+
+    async fn outputs(&self, _: &Batch, outputs: Vec<OutRecord>) -> Result<Vec<OutRecord>, CannotGoOn> {
         Ok(outputs)
     }
 

@@ -100,6 +100,8 @@ pub(crate) struct Pending {
 }
 
 impl<B: Brokers> Handler for Releases<B> {
+    type Handled = Vec<OutRecord>;
+
     async fn handle(&self, batch: &Batch) -> Result<Vec<OutRecord>, CannotGoOn> {
         self.tools.cancels.caught_up().await;
         let heads: Vec<Result<Parked, NotParked>> =
@@ -112,6 +114,10 @@ impl<B: Brokers> Handler for Releases<B> {
         let mut tally = Tally::default();
         let outputs = self.outputs(batch, heads, &shapes, now, &mut tally);
         *self.pending() = Pending { tally, last: last(&batch.records) };
+        Ok(outputs)
+    }
+
+    async fn outputs(&self, _: &Batch, outputs: Vec<OutRecord>) -> Result<Vec<OutRecord>, CannotGoOn> {
         Ok(outputs)
     }
 

@@ -39,8 +39,14 @@ pub(crate) struct Fold<B> {
 }
 
 impl<B: Brokers> Handler for Fold<B> {
+    type Handled = Vec<OutRecord>;
+
     async fn handle(&self, batch: &Batch) -> Result<Vec<OutRecord>, CannotGoOn> {
         self.fold(&batch.records).await
+    }
+
+    async fn outputs(&self, _: &Batch, outputs: Vec<OutRecord>) -> Result<Vec<OutRecord>, CannotGoOn> {
+        Ok(outputs)
     }
 
     async fn tick(&self, batch: &Batch) -> Result<Vec<OutRecord>, CannotGoOn> {

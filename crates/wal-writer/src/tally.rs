@@ -1,21 +1,16 @@
 //! What a batch will have done once it is committed, and where it is counted then: what is given up is not counted.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use wal_model::{Code, Coordinates, Entry, Namespace, Timestamp, Topic};
-use wal_runtime::batch_loop::Batch;
 use wal_runtime::brokers::{self, Shapes};
 use wal_runtime::metrics::{Append, Counter, Durations, Metrics, WaitedFor, Write};
 
 use crate::admit::Case;
 use crate::outputs::Settled;
 use crate::settle::{self, Owed};
-
-/// Batches that may be on their way between the handler and their commit: one is handled while one is published. What is kept beyond
-/// was given up.
-const ON_THEIR_WAY: usize = 2;
 
 /// What one batch does.
 #[derive(Debug)]
@@ -91,11 +86,9 @@ pub(crate) struct Meter {
     produce: Durations,
     brokers: Counter,
     target: Counter,
-    /// What is on its way, by the first record of its batch.
-    pending: Mutex<VecDeque<(First, Tally)>>,
+    /// What is being published.
+    pending: Mutex<Option<Tally>>,
 }
-
-type First = (Topic, i32, i64);
 
 impl Meter {
     pub(crate) fn new(metrics: Metrics) -> Meter {
@@ -128,31 +121,22 @@ impl Meter {
         };
     }
 
-    /// Keeps what a batch does until it is known whether it is committed.
-    pub(crate) fn keep(&self, batch: &Batch, tally: Tally) {
-        let Some(first) = first(batch) else { return };
-        let mut pending = self.pending();
-        if pending.len() >= ON_THEIR_WAY {
-            pending.pop_front();
-        }
-        pending.push_back((first, tally));
+    /// Keeps what a batch does until it is known whether it is committed; the one before it is.
+    pub(crate) fn keep(&self, tally: Tally) {
+        *self.pending() = Some(tally);
     }
 
-    /// Counts what this batch did, which is committed at `now`.
-    pub(crate) fn committed(&self, batch: &Batch, now: Timestamp) {
-        let mut pending = self.pending();
-        // The last one: an earlier batch that began with the same record was given up.
-        let Some(at) = pending.iter().rposition(|(kept, _)| first(batch).as_ref() == Some(kept)) else { return };
-        let tally = pending.drain(..=at).next_back();
-        drop(pending);
-        if let Some((_, tally)) = tally {
+    /// Counts what the batch did that was kept, which is committed at `now`.
+    pub(crate) fn committed(&self, now: Timestamp) {
+        let kept = self.pending().take();
+        if let Some(tally) = kept {
             self.count(tally, now);
         }
     }
 
-    /// What was on its way is not committed.
+    /// What is being published is not committed.
     pub(crate) fn given_up(&self) {
-        self.pending().clear();
+        *self.pending() = None;
     }
 
     fn count(&self, tally: Tally, now: Timestamp) {
@@ -174,12 +158,8 @@ impl Meter {
         }
     }
 
-    fn pending(&self) -> MutexGuard<'_, VecDeque<(First, Tally)>> {
-        // A panic elsewhere leaves a whole list.
+    fn pending(&self) -> MutexGuard<'_, Option<Tally>> {
+        // A panic elsewhere leaves a whole tally, or none.
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn first(batch: &Batch) -> Option<First> {
-    batch.records.first().map(|record| (record.topic.clone(), record.partition, record.offset))
 }

@@ -48,16 +48,26 @@ pub(crate) struct Writer<B> {
     pub meter: Meter,
 }
 
+/// A batch that is stored.
+pub(crate) struct Handled {
+    cases: Vec<Case>,
+    settled: Vec<Settled>,
+    shapes: Shapes,
+    config: Arc<Config>,
+}
+
 impl<B: Brokers> Handler for Writer<B> {
     /// All that one batch leaves for the next is in the store.
     const OVERLAPS: bool = true;
 
-    async fn handle(&self, batch: &Batch) -> Result<Vec<OutRecord>, CannotGoOn> {
+    type Handled = Handled;
+
+    async fn handle(&self, batch: &Batch) -> Result<Handled, CannotGoOn> {
         let begun = Instant::now();
         let (policy, config) = (self.policy.get(), self.config.get());
         let records = batch.records.par_iter().with_min_len(TOGETHER);
         let mut cases: Vec<Case> = records.map(|record| self.case(record, &policy)).collect();
-        let mut shapes = self.shapes(&cases, &config).await;
+        let shapes = self.shapes(&cases, &config).await;
         for case in &mut cases {
             object::object(case, &shapes, &config.reply_topics, &self.topics);
         }
@@ -67,11 +77,16 @@ impl<B: Brokers> Handler for Writer<B> {
         let settled = self.settle(&batch.records, &mut cases, &policy).await?;
         self.meter.stored(begun);
         failpoint::hit("after-persist");
+        Ok(Handled { cases, settled, shapes, config })
+    }
+
+    async fn outputs(&self, batch: &Batch, handled: Handled) -> Result<Vec<OutRecord>, CannotGoOn> {
+        let Handled { cases, settled, mut shapes, config } = handled;
         loop {
             self.look_up_stored(&settled, &mut shapes).await;
-            match self.outputs(batch, &cases, &settled, &shapes, &config) {
+            match self.made(batch, &cases, &settled, &shapes, &config) {
                 Ok(outputs) => {
-                    self.meter.keep(batch, Tally::of(&cases, &settled, &shapes, self.clock.now()));
+                    self.meter.keep(Tally::of(&cases, &settled, &shapes, self.clock.now()));
                     return Ok(outputs);
                 }
                 Err(Wait { topic, why }) => {
@@ -83,8 +98,8 @@ impl<B: Brokers> Handler for Writer<B> {
         }
     }
 
-    fn committed(&self, batch: &Batch) {
-        self.meter.committed(batch, self.clock.now());
+    fn committed(&self, _: &Batch) {
+        self.meter.committed(self.clock.now());
     }
 
     fn given_up(&self) {
@@ -251,7 +266,7 @@ impl<B: Brokers> Writer<B> {
         }
     }
 
-    fn outputs(
+    fn made(
         &self,
         batch: &Batch,
         cases: &[Case],

@@ -4,7 +4,7 @@
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -18,7 +18,7 @@ use wal_model::{OutRecord, wire};
 
 use super::overlap::Overlap;
 use super::{Batch, CannotGoOn, Handler, Observer, RETRIES};
-use crate::traces::{self, Hops, Traces};
+use crate::traces::{self, Traces};
 
 /// A batch on its way.
 pub(super) struct Work {
@@ -89,7 +89,6 @@ impl<H: Handler> Hands<H> {
             failed: is_failed,
             observer: Arc::clone(&self.observer),
             progress: self.progress.clone(),
-            traces: self.traces.clone(),
             runtime: Handle::current(),
         };
         let publishing = Publishing {
@@ -114,16 +113,24 @@ impl<H: Handler> Hands<H> {
     }
 }
 
-/// A batch that was handled: what is to be published, or why nothing is.
-struct Handled {
+/// A batch that was handled, or why it was not.
+struct Handled<T> {
     work: Work,
-    outputs: Result<Outputs, Done>,
+    left: Result<Left<T>, Done>,
 }
 
-/// What is to be published, and what is to be told of it.
-struct Outputs {
-    records: Vec<OutRecord>,
-    hops: Option<Hops>,
+/// What handling leaves.
+struct Left<T> {
+    what: What<T>,
+    /// When it began.
+    taken: SystemTime,
+}
+
+enum What<T> {
+    /// What the outputs of a batch of records are made of.
+    Handled(T),
+    /// All there is to be published.
+    Outputs(Vec<OutRecord>),
 }
 
 /// The thread that handles.
@@ -135,45 +142,57 @@ struct Handling<H> {
     failed: watch::Receiver<u64>,
     observer: Arc<dyn Observer>,
     progress: Progress,
-    traces: Traces,
     runtime: Handle,
 }
 
 impl<H: Handler> Handling<H> {
-    fn run(self, work: &Receiver<Work>, to_publish: &SyncSender<Handled>) {
+    fn run(self, work: &Receiver<Work>, to_publish: &SyncSender<Handled<H::Handled>>) {
         while let Ok(work) = work.recv() {
             let begun = Instant::now();
             self.progress.look().handles();
-            let outputs = self.runtime.block_on(self.handle(&work));
-            let is_typical = work.kind == Kind::Records && outputs.is_ok();
+            let left = self.runtime.block_on(self.handle(&work));
+            let is_typical = work.kind == Kind::Records && left.is_ok();
             self.progress.look().handled(is_typical.then(|| begun.elapsed()));
-            if to_publish.send(Handled { work, outputs }).is_err() {
+            if to_publish.send(Handled { work, left }).is_err() {
                 return;
             }
         }
     }
 
-    async fn handle(&self, work: &Work) -> Result<Outputs, Done> {
-        let (mut cancelled, mut failed) = (self.cancelled.clone(), self.failed.clone());
+    async fn handle(&self, work: &Work) -> Result<Left<H::Handled>, Done> {
+        let mut failed = self.failed.clone();
         tokio::select! {
             biased;
-            () = self.epochs.passed(&work.snapshot) => Err(Done::Again("a partition of the batch moved away".to_owned())),
-            _ = cancelled.wait_for(|is_cancelled| *is_cancelled) => Err(Done::Again("stopping".to_owned())),
             _ = failed.wait_for(|failed| *failed >= work.run) => Err(Done::Dropped),
-            outputs = self.outputs(work) => outputs.map_err(|CannotGoOn(why)| Done::Fatal(why)),
+            left = unless_over(&self.epochs, &self.cancelled, work, self.left(work)) => left,
         }
     }
 
-    async fn outputs(&self, work: &Work) -> Result<Outputs, CannotGoOn> {
+    async fn left(&self, work: &Work) -> Result<Left<H::Handled>, CannotGoOn> {
         let (begun, taken) = (Instant::now(), traces::now());
-        let mut records = match work.kind {
-            Kind::Records => self.handler.handle(&work.batch).await?,
-            Kind::Tick => self.handler.tick(&work.batch).await?,
-            Kind::KeepPlace => return Ok(Outputs { records: Vec::new(), hops: None }),
+        let what = match work.kind {
+            Kind::Records => What::Handled(self.handler.handle(&work.batch).await?),
+            Kind::Tick => What::Outputs(self.handler.tick(&work.batch).await?),
+            Kind::KeepPlace => return Ok(Left { what: What::Outputs(Vec::new()), taken }),
         };
         self.observer.handled(begun.elapsed());
-        let hops = self.traces.hop(taken, &mut records);
-        Ok(Outputs { records, hops })
+        Ok(Left { what, taken })
+    }
+}
+
+/// Works on a batch for as long as its partitions are held and nobody wants to stop.
+async fn unless_over<T>(
+    epochs: &Epochs,
+    cancelled: &watch::Receiver<bool>,
+    work: &Work,
+    doing: impl Future<Output = Result<T, CannotGoOn>>,
+) -> Result<T, Done> {
+    let mut cancelled = cancelled.clone();
+    tokio::select! {
+        biased;
+        () = epochs.passed(&work.snapshot) => Err(Done::Again("a partition of the batch moved away".to_owned())),
+        _ = cancelled.wait_for(|is_cancelled| *is_cancelled) => Err(Done::Again("stopping".to_owned())),
+        done = doing => done.map_err(|CannotGoOn(why)| Done::Fatal(why)),
     }
 }
 
@@ -195,17 +214,17 @@ struct Publishing<H> {
 }
 
 impl<H: Handler> Publishing<H> {
-    fn run(mut self, handled: &Receiver<Handled>) {
+    fn run(mut self, handled: &Receiver<Handled<H::Handled>>) {
         if self.get_ready() {
             self.say(Done::Ready);
             let mut failures = 0;
-            while let Ok(Handled { work, outputs }) = handled.recv() {
+            while let Ok(Handled { work, left }) = handled.recv() {
                 let run = work.run;
                 let begun = Instant::now();
                 self.progress.look().publishes(begun);
                 // What is being gathered may now be told when to come.
                 self.wake.wake();
-                let done = if run <= *self.failed.borrow() { Done::Dropped } else { self.publish(work, outputs) };
+                let done = if run <= *self.failed.borrow() { Done::Dropped } else { self.publish(work, left) };
                 let is_typical = matches!(done, Done::Committed(Kind::Records, _));
                 self.progress.look().published(is_typical.then(|| begun.elapsed()));
                 match done {
@@ -233,11 +252,13 @@ impl<H: Handler> Publishing<H> {
         self.wake.wake();
     }
 
-    fn publish(&mut self, work: Work, outputs: Result<Outputs, Done>) -> Done {
-        let Outputs { records: outputs, hops } = match outputs {
-            Ok(outputs) => outputs,
+    fn publish(&mut self, work: Work, left: Result<Left<H::Handled>, Done>) -> Done {
+        let made = left.and_then(|Left { what, taken }| Ok((self.outputs(&work, what)?, taken)));
+        let (mut outputs, taken) = match made {
+            Ok(made) => made,
             Err(done) => return done,
         };
+        let hops = if work.kind == Kind::KeepPlace { None } else { self.traces.hop(taken, &mut outputs) };
         if work.kind == Kind::Tick && outputs.is_empty() {
             self.handler.committed(&work.batch);
             return Done::Committed(work.kind, NextOffsets::new());
@@ -262,6 +283,16 @@ impl<H: Handler> Publishing<H> {
             // What is committed says which of the two it was.
             Err(Unpublished::Again(why) | Unpublished::Unclear(why)) => Done::Again(why),
             Err(Unpublished::Fatal(why)) => Done::Fatal(why),
+        }
+    }
+
+    fn outputs(&self, work: &Work, what: What<H::Handled>) -> Result<Vec<OutRecord>, Done> {
+        match what {
+            What::Outputs(outputs) => Ok(outputs),
+            What::Handled(handled) => {
+                let made = self.handler.outputs(&work.batch, handled);
+                self.runtime.block_on(unless_over(&self.epochs, &self.cancelled, work, made))
+            }
         }
     }
 

@@ -136,12 +136,22 @@ pub trait Handler: Send + Sync + 'static {
     /// committed. What is handled is published only if it was.
     const OVERLAPS: bool = false;
 
-    /// Does what must be done before anything is published, and says what is to be published.
+    /// What handling a batch leaves for [`Handler::outputs`].
+    type Handled: Send + 'static;
+
+    /// Does what must be done before anything is published.
     ///
     /// May be called again with the same records, here or in another process, after any of its effects. May be dropped at any
-    /// await, when a partition of the batch moved away or the process stops. What it returns is published, together with the
-    /// batch's offsets, in one transaction.
-    fn handle(&self, batch: &Batch) -> impl Future<Output = Result<Vec<OutRecord>, CannotGoOn>> + Send;
+    /// await, when a partition of the batch moved away or the process stops.
+    fn handle(&self, batch: &Batch) -> impl Future<Output = Result<Self::Handled, CannotGoOn>> + Send;
+
+    /// Says what is to be published for a batch that was handled: together with its offsets, in one transaction. Called when all before
+    /// it is committed, while the next one may be handled. May be dropped at any await, as handling may.
+    fn outputs(
+        &self,
+        batch: &Batch,
+        handled: Self::Handled,
+    ) -> impl Future<Output = Result<Vec<OutRecord>, CannotGoOn>> + Send;
 
     /// What is to be published without a record having come: called at every tick, between batches. `batch` has no records and every
     /// partition that is held. Like a batch it may be called again after any of its effects and dropped at any await, and what it
@@ -150,7 +160,7 @@ pub trait Handler: Send + Sync + 'static {
         async { Ok(Vec::new()) }
     }
 
-    /// What [`Handler::handle`] or [`Handler::tick`] returned for this batch is committed. Quick: the next batch waits.
+    /// What [`Handler::outputs`] or [`Handler::tick`] returned for this batch is committed. Quick: the next batch waits.
     fn committed(&self, _batch: &Batch) {}
 
     /// A batch was given up; what was believed of the brokers may have been wrong.
