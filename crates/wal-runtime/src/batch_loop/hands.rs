@@ -1,5 +1,5 @@
-//! The threads behind the poll thread: one handles batches, the other publishes them. Each batch passes both, in order, and is answered
-//! for once.
+//! The threads behind the poll thread: one handles batches, the other makes what is to be published of them and publishes it. Each batch
+//! passes both, in order, and is answered for once.
 
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

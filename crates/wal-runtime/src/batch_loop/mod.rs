@@ -4,9 +4,10 @@
 //!   poll thread                                handle thread                    publish thread
 //!   ───────────                                ─────────────                    ──────────────
 //!   serve rebalances (always)
-//!   take metadata and epochs, then records ──▶ handler: store, plan ──────────▶ begin, offsets, send all
-//!   or, at a tick, no records                  (abandoned when a partition      epochs still hold? commit
-//!                                               moves or a batch before fails)       │
+//!   take metadata and epochs, then records ──▶ handler: store ────────────────▶ handler: say what is to be published
+//!   or, at a tick, no records                  (abandoned when a partition      begin, offsets, send all
+//!                                               moves or a batch before fails)   epochs still hold? commit
+//!                                                                                    │
 //!   next batch, or rewind to what is committed ◀── committed | again | dropped ──────┘
 //! ```
 //!
