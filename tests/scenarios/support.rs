@@ -30,4 +30,4 @@ pub use target::Target;
 /// What a busy machine may take for anything that usually takes a second.
 pub const SOON: Duration = Duration::from_secs(60);
 /// A whole load under crashes, on a busy machine.
-pub const LATER: Duration = Duration::from_secs(120);
+pub const LATER: Duration = Duration::from_secs(240);

@@ -17,8 +17,9 @@ use crate::kafka::{self, Context};
 const COMMITTED_TIMEOUT: Duration = Duration::from_secs(30);
 /// One answer of a broker that is there.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a group may be without a coordinator that knows it: one that has just become it reads what it is to know.
-const COORDINATOR_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a group may be without a coordinator that knows it, and a partition without a leader: one that has just become it reads what
+/// it is to know.
+const ELECTION_TIMEOUT: Duration = Duration::from_secs(30);
 /// How soon it is asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// How long the group's coordinator may take to hear of a topic that was just made.
@@ -156,12 +157,10 @@ fn partitions<C: Consumer<X>, X: ConsumerContext>(consumer: &C, topic: &Topic) -
 pub async fn gather(kafka: &Kafka, group: &str, topics: Vec<Topic>) -> Result<Vec<PartitionFacts>, String> {
     let consumer = bystander(kafka, group)?;
     let gathered = tokio::task::spawn_blocking(move || {
-        let until = Instant::now() + COORDINATOR_TIMEOUT;
+        let until = Instant::now() + ELECTION_TIMEOUT;
         loop {
             match facts(&consumer, &topics) {
-                Err(error) if is_between_coordinators(&error) && Instant::now() < until => {
-                    std::thread::sleep(ASK_AGAIN)
-                }
+                Err(error) if is_electing(&error) && Instant::now() < until => std::thread::sleep(ASK_AGAIN),
                 gathered => return gathered,
             }
         }
@@ -169,14 +168,17 @@ pub async fn gather(kafka: &Kafka, group: &str, topics: Vec<Topic>) -> Result<Ve
     gathered.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
 }
 
-/// Whether the group has no coordinator just now that knows it, as while a cluster is young or a broker has gone.
-fn is_between_coordinators(error: &KafkaError) -> bool {
+/// Whether the group has no coordinator just now that knows it, or a partition no leader, as while a cluster is young, a topic is new or a
+/// broker has gone.
+fn is_electing(error: &KafkaError) -> bool {
     matches!(
         error.rdkafka_error_code(),
         Some(
             RDKafkaErrorCode::NotCoordinator
                 | RDKafkaErrorCode::CoordinatorNotAvailable
                 | RDKafkaErrorCode::CoordinatorLoadInProgress
+                | RDKafkaErrorCode::NotLeaderForPartition
+                | RDKafkaErrorCode::LeaderNotAvailable
         )
     )
 }
@@ -296,11 +298,15 @@ mod tests {
     }
 
     #[test]
-    fn only_a_coordinator_that_is_about_to_be_there_is_waited_for() {
-        use RDKafkaErrorCode::{CoordinatorLoadInProgress, GroupAuthorizationFailed, NotCoordinator, UnknownTopic};
-        let waits = [NotCoordinator, CoordinatorLoadInProgress, GroupAuthorizationFailed, UnknownTopic]
-            .map(|code| is_between_coordinators(&KafkaError::MetadataFetch(code)));
-        assert_eq!(waits, [true, true, false, false]);
+    fn only_who_is_about_to_be_there_is_waited_for() {
+        use RDKafkaErrorCode::{
+            CoordinatorLoadInProgress, GroupAuthorizationFailed, LeaderNotAvailable, NotCoordinator,
+            NotLeaderForPartition, UnknownTopic,
+        };
+        let is_waited_for = |code| is_electing(&KafkaError::MetadataFetch(code));
+        let passing = [NotCoordinator, CoordinatorLoadInProgress, NotLeaderForPartition, LeaderNotAvailable];
+        assert_eq!(passing.map(is_waited_for), [true; 4]);
+        assert_eq!([GroupAuthorizationFailed, UnknownTopic].map(is_waited_for), [false; 2]);
     }
 
     #[test]

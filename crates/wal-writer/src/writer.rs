@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rayon::prelude::*;
 use tracing::{debug, error, info, warn};
 use wal_model::delay::Waits;
 use wal_model::record::{InRecord, OutRecord};
@@ -29,8 +28,6 @@ use crate::tally::{Meter, Tally};
 
 /// How long brokers that do not answer, or a target that may come back, are left alone.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
-/// So many records are read, and their outputs made, by one thread: for fewer another is not worth waking.
-const TOGETHER: usize = 128;
 
 /// Everything a batch needs on its way through.
 pub(crate) struct Writer<B> {
@@ -65,8 +62,7 @@ impl<B: Brokers> Handler for Writer<B> {
     async fn handle(&self, batch: &Batch) -> Result<Handled, CannotGoOn> {
         let begun = Instant::now();
         let (policy, config) = (self.policy.get(), self.config.get());
-        let records = batch.records.par_iter().with_min_len(TOGETHER);
-        let mut cases: Vec<Case> = records.map(|record| self.case(record, &policy)).collect();
+        let mut cases: Vec<Case> = batch.records.iter().map(|record| self.case(record, &policy)).collect();
         let shapes = self.shapes(&cases, &config).await;
         for case in &mut cases {
             object::object(case, &shapes, &config.reply_topics, &self.topics);
@@ -284,16 +280,14 @@ impl<B: Brokers> Writer<B> {
             shapes,
             now: self.clock.now(),
         };
-        let records = (&batch.records, cases, settled).into_par_iter().with_min_len(TOGETHER);
-        let outputs: Vec<Vec<OutRecord>> = records
-            .map(|(record, case, settled)| {
-                if let Settled::Refused(refusal) = settled {
-                    debug!(record = %case.coordinates, code = %refusal.code, message = refusal.message, "request refused");
-                }
-                press.outputs(record, case, settled)
-            })
-            .collect::<Result<_, _>>()?;
-        Ok(outputs.into_iter().flatten().collect())
+        let mut outputs = Vec::with_capacity(3 * batch.records.len());
+        for ((record, case), settled) in batch.records.iter().zip(cases).zip(settled) {
+            if let Settled::Refused(refusal) = settled {
+                debug!(record = %case.coordinates, code = %refusal.code, message = refusal.message, "request refused");
+            }
+            outputs.extend(press.outputs(record, case, settled)?);
+        }
+        Ok(outputs)
     }
 
     async fn insert(&self, entries: &[Entry]) -> Result<Vec<Inserted>, CannotGoOn> {

@@ -8,7 +8,6 @@
 
 use std::collections::BTreeMap;
 
-use rayon::prelude::*;
 use redb::{Database, Durability, ReadableTable, WriteTransaction};
 use wal_model::ack::Ack;
 use wal_model::status::State;
@@ -21,9 +20,6 @@ use super::tables::{CONTENT, Index, STATES, WRITTEN};
 use crate::document::{self, ReadableCopy, finished_at};
 use crate::{Applied, Inserted};
 
-/// So many entries are encoded by one thread: for fewer another is not worth waking.
-const TOGETHER: usize = 128;
-
 pub(super) fn begin(database: &Database) -> Result<WriteTransaction, Fault> {
     let mut transaction = database.begin_write()?;
     transaction.set_durability(Durability::Immediate)?;
@@ -32,7 +28,7 @@ pub(super) fn begin(database: &Database) -> Result<WriteTransaction, Fault> {
 
 /// Every entry is encoded before the transaction begins: a writer holds up all others.
 pub(super) fn insert(database: &Database, entries: &[Entry], value_max: usize) -> Result<Vec<Inserted>, Fault> {
-    let documents: Vec<Document> = entries.par_iter().with_min_len(TOGETHER).map(Document::of).collect();
+    let documents: Vec<Document> = entries.iter().map(Document::of).collect();
     let transaction = begin(database)?;
     let mut changes = IndexChanges::default();
     let mut answers = Vec::with_capacity(entries.len());
