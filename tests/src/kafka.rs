@@ -110,7 +110,8 @@ impl Kafka {
     /// ([`crate::unique()`], [`crate::prefix()`]), and a node of your own to hurt.
     #[track_caller]
     pub fn shared() -> &'static Kafka {
-        static SHARED: LazyLock<Kafka> = LazyLock::new(Kafka::start);
+        // In the end it has thousands of partitions: counted out for a moment on a crowded machine, it would be away for half a minute.
+        static SHARED: LazyLock<Kafka> = LazyLock::new(|| Kafka::start_with(&[("broker.session.timeout.ms", "60000")]));
         &SHARED
     }
 
