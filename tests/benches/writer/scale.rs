@@ -41,7 +41,7 @@ struct Run {
     busy: f64,
     /// The share that this program took: the fake, above all.
     own: f64,
-    /// Records in a batch of a writer, and seconds from one batch's end to the next one's.
+    /// Records in a batch of a writer, and seconds from one batch's end to the next one's, no number if each had only one.
     batch: f64,
     cycle: f64,
     /// Seconds of a batch until it is checked, then stored, then committed.
@@ -67,14 +67,15 @@ pub fn tell(broker: &Kafka, entries: usize, rounds: usize) -> Result<()> {
         let of = |pick: fn(&Run) -> f64| spread(runs.iter().map(pick).collect());
         let ((rate, least, most), (busy, ..), (own, ..)) = (of(|run| run.rate), of(|run| run.busy), of(|run| run.own));
         let one = *one.get_or_insert(rate);
+        let cycle = of(|run| run.cycle).0;
+        let how_often = if cycle.is_finite() { format!("one each {cycle:.2} s") } else { "only one".to_owned() };
         println!(
-            "{writers} writers {:>26}   {:.2} times one   {:.0} entries in a batch, one each {:.2} s: \
+            "{writers} writers {:>26}   {:.2} times one   {:.0} entries in a batch, {how_often}: \
              checked in {:.2}, stored in {:.2}, published and committed in {:.2}   \
              processors {:3.0} % busy, {:.0} % the fake and the observers",
             format!("{rate:.0} ({least:.0} to {most:.0})"),
             rate / one,
             of(|run| run.batch).0,
-            of(|run| run.cycle).0,
             of(|run| run.validated).0,
             of(|run| run.stored).0,
             of(|run| run.produced).0,
