@@ -198,6 +198,8 @@ fn partitions_that_move_while_heads_wait_neither_lose_nor_repeat_nor_hasten_any(
         let leaving = members.remove(random.usize(..members.len()));
         match round % 3 {
             0 => {
+                // Before it listens for the signal it would only die of it.
+                leaving.wait_for_line("starting", SOON);
                 leaving.terminate();
                 assert_eq!(leaving.wait(STOP).code(), Some(0), "{leaving:?}");
             }
