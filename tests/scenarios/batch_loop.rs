@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use wal_tests::clients::{self, add_partitions, commit, create_topic, read_all, read_until};
+use wal_tests::clients::{self, add_partitions, commit, create_topic, delete_records, read_all, read_until};
 use wal_tests::{Isolation, Kafka, Message, Process, Producer, Record, seed, unique, wait_until};
 
 use crate::support::log::{variable, wait_until_read};
@@ -136,6 +136,47 @@ fn members_that_stand_still_for_longer_than_their_session_do_no_harm() {
     assert!(members.iter().all(Process::is_running), "{members:?}");
 }
 
+/// What it had still to read was done by its heir, and deleted behind that one.
+#[test]
+fn a_zombie_that_finds_its_place_deleted_goes_on_where_its_heir_stands() {
+    let mut road = Road::new("deleted");
+    let mut zombie = road.start("zombie", &[]);
+    road.send(500);
+    wait_until_read(&road.bootstrap, &road.group, &road.from, LATER);
+    zombie.pause();
+    let heir = road.start("heir", &[]);
+    heir.wait_for_line_where("that it has all partitions", SOON, |line| line.contains("now=4"));
+    road.send(500);
+    wait_until_read(&road.bootstrap, &road.group, &road.from, LATER);
+    road.delete_before(0);
+    zombie.resume();
+
+    // It must be of use again: alone, it does all the work.
+    heir.terminate();
+    assert_eq!(heir.wait(STOP).code(), Some(0), "{heir:?}");
+    road.send(500);
+    road.expect_exactly_once();
+    assert!(zombie.is_running(), "{zombie:?}");
+    zombie.kill();
+}
+
+/// What was in there nobody knows: only a person can say that it may be passed over.
+#[test]
+fn a_member_stops_where_records_are_deleted_that_nobody_has_read() {
+    let mut road = Road::new("unread");
+    let mirror = road.start("0", &[(&variable("kafka.session_timeout"), "60s")]);
+    road.send(500);
+    wait_until_read(&road.bootstrap, &road.group, &road.from, LATER);
+    mirror.pause();
+    road.send(500);
+    road.delete_before(1);
+    mirror.resume();
+
+    assert!(!mirror.wait(SOON).success());
+    let said = |words: &str| mirror.lines().iter().any(|line| line.text.contains(words));
+    assert!(said("has lost its place") && said("wal topics apply --adopt"), "{mirror:?}");
+}
+
 #[test]
 fn partitions_that_are_added_are_read_from_their_start() {
     let mut road = Road::new("grow");
@@ -254,6 +295,15 @@ impl Road {
     #[track_caller]
     fn wait_for(&self, count: usize) {
         read_until(&self.bootstrap, &self.to, Isolation::ReadCommitted, LATER, |seen| seen.len() >= count);
+    }
+
+    /// Deletes what was read, and so many offsets more.
+    #[track_caller]
+    fn delete_before(&self, more: i64) {
+        for place in clients::committed(&self.bootstrap, &self.group, &self.from) {
+            let read = place.offset.expect("a group that has read");
+            delete_records(&self.bootstrap, &self.from, place.partition, read + more);
+        }
     }
 
     fn arrived(&self) -> Vec<Record> {

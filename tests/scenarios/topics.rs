@@ -1,5 +1,6 @@
 //! The log's topics on a real broker: planned, made, checked, and the place of our groups in them; and what the directory says.
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,9 @@ use wal_runtime::config::{self, Settings, TopicSettings};
 use wal_runtime::directory::{Directory, Presence};
 use wal_runtime::topics::{self, Deviation, Leniency, Step};
 use wal_runtime::{kafka, offsets};
-use wal_tests::clients::{committed, create_topic, delete_group_offsets, delete_topic, members};
+use wal_tests::clients::{
+    commit, committed, create_topic, delete_group_offsets, delete_records, delete_topic, members,
+};
 use wal_tests::{Kafka, Message, Producer, prefix, unique, wait_until};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -237,6 +240,34 @@ fn a_group_at_work_is_not_adopted() {
     // A broker that is busy may hear of it late that the member is gone.
     wait_until("the group is empty", Duration::from_secs(60), || members(&log.bootstrap, &log.group()) == 0);
     assert_eq!(run(topics::adopt(&grown.kafka, &grown.topics)).unwrap().len(), 3);
+}
+
+/// What a group at work is done with may be deleted behind it, and it moves on, while a start asks where it stands.
+#[test]
+fn a_group_that_moves_on_while_it_is_asked_about_has_not_lost_its_place() {
+    const ROUNDS: i64 = 40;
+    /// The last is asked about last.
+    const PARTITIONS: i32 = 24;
+    let log = Log::new(&Kafka::shared().bootstrap(), &prefix(), PARTITIONS);
+    log.apply();
+    let (group, ingress, last) = (log.group(), log.ingress().to_string(), PARTITIONS - 1);
+    let producer = Producer::new(&log.bootstrap);
+    let move_on = |to: i64| {
+        producer.send_all(&[Message::to(&ingress).partition(last).value("done")]);
+        commit(&log.bootstrap, &group, &ingress, &[(last, to)], "");
+        delete_records(&log.bootstrap, &ingress, last, to);
+    };
+    let asked = std::thread::scope(|scope| {
+        let working = scope.spawn(|| (1..=ROUNDS).for_each(move_on));
+        let mut asked = Vec::new();
+        while !working.is_finished() {
+            asked.push(log.starts().unwrap());
+        }
+        asked
+    });
+    let seen: HashSet<Option<&i64>> = asked.iter().map(|starts| starts.last()).collect();
+    assert!(seen.len() > 5, "it was asked about while it moved on: {seen:?}");
+    assert_eq!(log.starts().unwrap().last(), Some(&ROUNDS));
 }
 
 #[test]

@@ -51,6 +51,8 @@ pub struct Kafka {
 pub enum Jvm {
     /// A small heap, and a compiler that makes a node start fast rather than run fast.
     StartsFast,
+    /// What a node does for long becomes fast, in little memory.
+    RunsLong,
     /// As Kafka's own scripts start it.
     RunsFast,
 }
@@ -111,7 +113,8 @@ impl Kafka {
     #[track_caller]
     pub fn shared() -> &'static Kafka {
         // In the end it has thousands of partitions: counted out for a moment on a crowded machine, it would be away for half a minute.
-        static SHARED: LazyLock<Kafka> = LazyLock::new(|| Kafka::start_with(&[("broker.session.timeout.ms", "60000")]));
+        static SHARED: LazyLock<Kafka> =
+            LazyLock::new(|| Kafka::start_on(Jvm::RunsLong, &[("broker.session.timeout.ms", "60000")]));
         &SHARED
     }
 

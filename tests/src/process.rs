@@ -201,7 +201,8 @@ impl Drop for Process {
 
 impl fmt::Debug for Process {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "process {}, last lines:\n{}", self.name, tail(&self.output.lock().lines))
+        let is = if self.is_running() { "runs" } else { "has ended" };
+        write!(f, "process {} {is}, last lines:\n{}", self.name, tail(&self.output.lock().lines))
     }
 }
 

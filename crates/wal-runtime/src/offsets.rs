@@ -110,18 +110,28 @@ pub(crate) fn facts<C: Consumer<X>, X: ConsumerContext>(
             list.add_partition(topic.as_str(), partition);
         }
     }
-    let committed = consumer.committed_offsets(list, COMMITTED_TIMEOUT)?;
-    let mut facts = Vec::with_capacity(committed.count());
-    for element in committed.elements() {
+    // A group at work moves on while it is asked about, and what it is done with may be deleted behind it: where a log starts is asked
+    // before the place in it, and where it ends after.
+    let ends = |name: &str, partition| consumer.fetch_watermarks(name, partition, ANSWER_TIMEOUT);
+    let asked = list.elements();
+    let before: Vec<(i64, i64)> =
+        asked.iter().map(|asked| ends(asked.topic(), asked.partition())).collect::<Result<_, _>>()?;
+    let committed = consumer.committed_offsets(list.clone(), COMMITTED_TIMEOUT)?;
+    let mut facts = Vec::with_capacity(before.len());
+    for (asked, (log_start, mut log_end)) in asked.iter().zip(before) {
+        let (name, partition) = (asked.topic(), asked.partition());
+        let element = committed.find_partition(name, partition);
+        let element = element.ok_or(KafkaError::OffsetFetch(RDKafkaErrorCode::UnknownPartition))?;
         element.error()?;
-        let topic = topics.iter().find(|topic| topic.as_str() == element.topic());
-        let topic = topic.expect("only these were asked about").clone();
-        let (log_start, log_end) = consumer.fetch_watermarks(element.topic(), element.partition(), ANSWER_TIMEOUT)?;
         let committed = match element.offset() {
             Offset::Offset(offset) => Some(offset),
             _ => None,
         };
-        let (partition, metadata) = (element.partition(), element.metadata().to_owned());
+        if committed.is_some_and(|committed| committed > log_end) {
+            (_, log_end) = ends(name, partition)?;
+        }
+        let topic = topics.iter().find(|topic| topic.as_str() == name).expect("only these were asked about").clone();
+        let metadata = element.metadata().to_owned();
         facts.push(PartitionFacts { topic, partition, committed, metadata, log_start, log_end });
     }
     Ok(facts)

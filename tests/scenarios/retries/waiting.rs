@@ -171,11 +171,13 @@ fn after_downtime_high_priority_goes_first_and_the_ceiling_holds() {
     assert!(most <= RATE + 2 * (RATE / 10), "{most} within a second");
 }
 
-/// Two instances, partitions moving between them all the time, heads waiting in their hands.
+/// Two instances, partitions moving between them all the time, heads waiting in their hands, and what one of them released deleted
+/// behind the other.
 #[test]
 fn partitions_that_move_while_heads_wait_neither_lose_nor_repeat_nor_hasten_any() {
     let mut random = seed::random("moving partitions");
-    let scene = Retrying::on(&Kafka::shared().bootstrap(), &[("topics.delay_partitions", "3")]);
+    let settings = [("topics.delay_partitions", "3"), ("retry_scheduler.delete_released_every", "100ms")];
+    let scene = Retrying::on(&Kafka::shared().bootstrap(), &settings);
     let mut sent = 0;
     let mut more = |count: usize| {
         let failure = |number: usize| {

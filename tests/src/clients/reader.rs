@@ -16,6 +16,10 @@ const READ_LIMIT: Duration = Duration::from_secs(60);
 /// How many records a panic shows.
 const SHOWN: usize = 3;
 const POLL_LIMIT: Duration = Duration::from_millis(100);
+/// How long a broker keeps a fetch that finds nothing, in milliseconds: an end is reported only then ...
+const WAITS_FOR_THE_END: &str = "20";
+/// ... and who waits for records has them as soon as they come. Many wait at a time, and each fetch is work for the broker.
+const WAITS_FOR_RECORDS: &str = "500";
 
 /// A record as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,7 +86,7 @@ impl Record {
 /// behind its first record.
 #[track_caller]
 pub fn read_all(bootstrap: &str, topic: &str, isolation: Isolation) -> Vec<Record> {
-    let consumer = reader(bootstrap, isolation);
+    let consumer = reader(bootstrap, isolation, WAITS_FOR_THE_END);
     let mut unread = unread_ends(&consumer, topic);
     assign(&consumer, topic, unread.keys().copied());
 
@@ -123,7 +127,7 @@ pub fn read_until(
     timeout: Duration,
     is_enough: impl Fn(&[Record]) -> bool,
 ) -> Vec<Record> {
-    let consumer = reader(bootstrap, isolation);
+    let consumer = reader(bootstrap, isolation, WAITS_FOR_RECORDS);
     assign(&consumer, topic, partitions(&consumer, topic).into_iter());
 
     let deadline = Instant::now() + timeout;
@@ -147,7 +151,7 @@ pub fn read_until(
 #[track_caller]
 pub fn lag(bootstrap: &str, group: &str, topic: &str) -> i64 {
     let places = committed(bootstrap, group, topic);
-    let observer = reader(bootstrap, Isolation::ReadUncommitted);
+    let observer = reader(bootstrap, Isolation::ReadUncommitted, WAITS_FOR_THE_END);
     let behind = |place: Committed| {
         let (_, end) = watermarks(&observer, topic, place.partition);
         end - place.offset.unwrap_or(0)
@@ -177,7 +181,7 @@ pub fn committed(bootstrap: &str, group: &str, topic: &str) -> Vec<Committed> {
     committed.collect()
 }
 
-fn reader(bootstrap: &str, isolation: Isolation) -> BaseConsumer {
+fn reader(bootstrap: &str, isolation: Isolation, waits: &str) -> BaseConsumer {
     let level = match isolation {
         Isolation::ReadCommitted => "read_committed",
         Isolation::ReadUncommitted => "read_uncommitted",
@@ -186,8 +190,7 @@ fn reader(bootstrap: &str, isolation: Isolation) -> BaseConsumer {
     // librdkafka assigns only with a group id; nothing joins the group and nothing is committed for it.
     config.set("group.id", "wal-tests-reader").set("enable.auto.commit", "false");
     config.set("isolation.level", level).set("enable.partition.eof", "true");
-    // The end of a partition is reported when a fetch comes back empty: by default after half a second.
-    config.set("fetch.wait.max.ms", "20");
+    config.set("fetch.wait.max.ms", waits);
     config.create().expect("the settings of the harness are valid")
 }
 

@@ -39,6 +39,7 @@ impl Distribution {
     pub(super) fn java_args(&self, jvm: Jvm, log: &Path) -> Vec<String> {
         let options: &[&str] = match jvm {
             Jvm::StartsFast => &["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"],
+            Jvm::RunsLong => &["-Xmx1g", "-XX:+UseSerialGC"],
             Jvm::RunsFast => &[
                 "-Xms1g",
                 "-Xmx1g",

@@ -367,6 +367,12 @@ impl Poller {
                 }
             } else {
                 phase = match phase {
+                    Phase::Taking if self.source.is_astray() => {
+                        let why = "a partition is not read where it should be";
+                        warn!(why, "looking what is committed, and going on there");
+                        self.observer.rewound(why);
+                        Phase::Rewinding { not_before: Instant::now() }
+                    }
                     Phase::Taking => {
                         while self.in_hand < self.depth && self.take()? {}
                         Phase::Taking

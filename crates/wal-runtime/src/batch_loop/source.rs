@@ -194,6 +194,17 @@ fn positions(
     if is_complete {
         return Ok(wanted.iter().map(|partition| (partition.clone(), committed[partition])).collect());
     }
+    checked_positions(consumer, group, subscription, wanted)
+}
+
+/// The same by the rule of [`offsets`] for every partition, those with a committed offset included.
+fn checked_positions(
+    consumer: &BaseConsumer<Context>,
+    group: &str,
+    subscription: &Subscription,
+    wanted: &[Partition],
+) -> Result<Vec<(Partition, i64)>, Unplaced> {
+    let unanswered = |error: KafkaError| Unplaced::Unanswered(error.to_string());
     let topics = subscription.topics(consumer).map_err(unanswered)?;
     let facts = offsets::facts(consumer, &topics).map_err(unanswered)?;
     let starts = offsets::decide(group, &facts).map_err(|lost| Unplaced::Lost(lost.to_string()))?;
@@ -253,6 +264,8 @@ pub(crate) struct Source {
     cluster: Arc<str>,
     last_bytes: usize,
     last_kept: Instant,
+    /// Whether something is read elsewhere than it should be, nobody knows which partition.
+    is_astray: bool,
 }
 
 /// In which order records are taken.
@@ -304,6 +317,7 @@ impl Source {
             cluster: Arc::from(""),
             last_bytes: 0,
             last_kept: now,
+            is_astray: false,
             way_back: WayBack::default(),
             consumer,
         })
@@ -337,12 +351,17 @@ impl Source {
                 Some(Ok(message)) => {
                     let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
                     debug!(topic, partition, offset, "a record came before its queue was split");
-                    self.consumer.seek(topic, partition, Offset::Offset(offset), ANSWER_TIMEOUT).map_err(|error| {
-                        Unreadable::Fatal(format!("seek back to {topic}[{partition}]@{offset}: {error}"))
-                    })?;
+                    let sought = self.consumer.seek(topic, partition, Offset::Offset(offset), ANSWER_TIMEOUT);
+                    if let Err(error) = sought {
+                        warn!(topic, partition, offset, %error, "could not go back to a record");
+                        self.is_astray = true;
+                    }
                 }
                 // Told in words already, see `Context::error`.
-                Some(Err(error)) => check(&error)?,
+                Some(Err(error)) => match check(&error)? {
+                    Meant::Astray => self.is_astray = true,
+                    Meant::Nothing => {}
+                },
             }
         }
         self.take_rebalances()
@@ -466,14 +485,27 @@ impl Source {
         }
     }
 
+    /// Whether some partition is not read where it should be, and has to be put back to what is committed; the others go on meanwhile.
+    /// What a member that stood still had still to read may be done by others by now, and deleted behind them.
+    pub(crate) fn is_astray(&self) -> bool {
+        self.is_astray || self.held.values().any(Held::is_astray)
+    }
+
     /// Puts every assigned partition back to its committed offset.
     pub(crate) fn rewind(&mut self) -> Result<Result<(), String>, Unreadable> {
         let context = self.consumer.context();
         let held: Vec<Partition> = self.held.keys().cloned().collect();
         if held.is_empty() {
+            self.is_astray = false;
             return Ok(Ok(()));
         }
-        let positions = match positions(&self.consumer, &context.group, &context.subscription, &held) {
+        let (group, subscription) = (&context.group, &context.subscription);
+        let positions = if self.is_astray() {
+            checked_positions(&self.consumer, group, subscription, &held)
+        } else {
+            positions(&self.consumer, group, subscription, &held)
+        };
+        let positions = match positions {
             Ok(positions) => positions,
             Err(Unplaced::Unanswered(why)) => return Ok(Err(why)),
             Err(Unplaced::Lost(why)) => return Err(Unreadable::Fatal(why)),
@@ -488,6 +520,9 @@ impl Source {
             failed.map_or(Ok(()), |error| Err(format!("seek: {error}")))
         });
         if sought.is_ok() {
+            // Where a partition is still not read, it is told again.
+            self.is_astray = false;
+            self.held.values_mut().for_each(Held::put_back);
             for (partition, offset) in positions {
                 self.held.get_mut(&partition).expect("only what is held was asked about").rewind(offset);
             }
@@ -558,22 +593,28 @@ fn take_gated(
     Ok(taken)
 }
 
-/// What a consumer's error means: most are told for information and mend themselves.
-fn check(error: &KafkaError) -> Result<(), Unreadable> {
+/// What a consumer's error means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Meant {
+    /// It is told for information and mends itself.
+    Nothing,
+    /// Reading has come to where there is no log, and stays there until it is put elsewhere.
+    Astray,
+}
+
+fn check(error: &KafkaError) -> Result<Meant, Unreadable> {
     match error {
         KafkaError::MessageConsumptionFatal(code) => {
             Err(Unreadable::Fatal(format!("the Kafka consumer failed: {code}")))
         }
-        KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset) => Err(Unreadable::Fatal(
-            "a committed offset lies outside its partition's log; see `wal topics check`".to_owned(),
-        )),
+        KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset) => Ok(Meant::Astray),
         KafkaError::MessageConsumption(code) => {
             debug!(%code, "consumer error");
-            Ok(())
+            Ok(Meant::Nothing)
         }
         other => {
             debug!(error = %other, "consumer event");
-            Ok(())
+            Ok(Meant::Nothing)
         }
     }
 }

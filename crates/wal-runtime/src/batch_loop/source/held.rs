@@ -13,7 +13,7 @@ use wal_kafka::records::copied;
 use wal_kafka::wake::Wake;
 use wal_model::{InRecord, Priority, Timestamp, Topic};
 
-use super::{Context, Unreadable, check};
+use super::{Context, Meant, Unreadable, check};
 use crate::batch_loop::batch::Builder;
 use crate::batch_loop::gate::{Gate, Look};
 
@@ -26,6 +26,7 @@ pub(super) struct Held {
     /// The offset that is committed.
     kept: Option<i64>,
     head: Option<Head>,
+    is_astray: bool,
 }
 
 /// The first record that is not taken, copied: a borrowed one pins the fetch it came in for as long as it waits.
@@ -43,7 +44,7 @@ impl Held {
         wake: &Arc<Wake>,
     ) -> Option<Held> {
         let queue = SplitQueue::of(consumer, partition, wake)?;
-        Some(Held { topic: partition.0.clone(), queue, next: place, kept: place, head: None })
+        Some(Held { topic: partition.0.clone(), queue, next: place, kept: place, head: None, is_astray: false })
     }
 
     /// The first offset that is neither taken nor past.
@@ -59,6 +60,16 @@ impl Held {
     /// Whether it stands further than what is committed.
     pub(super) fn is_ahead(&self) -> bool {
         self.next > self.kept
+    }
+
+    /// Whether it is read where there is no log.
+    pub(super) fn is_astray(&self) -> bool {
+        self.is_astray
+    }
+
+    /// Somebody has looked after it.
+    pub(super) fn put_back(&mut self) {
+        self.is_astray = false;
     }
 
     pub(super) fn committed(&mut self, offset: i64) {
@@ -82,8 +93,8 @@ impl Held {
         let mut taken = 0;
         while taken < wanted && builder.bytes() < bytes {
             let topic = &self.topic;
-            let next = &mut self.next;
-            let Some(offset) = poll(&self.topic, &self.queue, next, |record| {
+            let told = (&mut self.next, &mut self.is_astray);
+            let Some(offset) = poll(topic, &self.queue, told, |record| {
                 builder.add(topic, record);
                 record.offset()
             })?
@@ -105,8 +116,8 @@ impl Held {
     ) -> Result<Option<(Priority, Timestamp)>, Unreadable> {
         if self.head.is_none() {
             let topic = &self.topic;
-            let record =
-                poll(&self.topic, &self.queue, &mut self.next, |record| copied(topic, record.view(), cluster))?;
+            let told = (&mut self.next, &mut self.is_astray);
+            let record = poll(topic, &self.queue, told, |record| copied(topic, record.view(), cluster))?;
             self.head = record.map(|record| Head { record, rests_until: None });
         }
         let Some(head) = &mut self.head else { return Ok(None) };
@@ -142,7 +153,7 @@ impl Held {
 fn poll<T>(
     topic: &Topic,
     queue: &SplitQueue<Context>,
-    next: &mut Option<i64>,
+    (next, is_astray): (&mut Option<i64>, &mut bool),
     read: impl FnOnce(&Record<'_>) -> T,
 ) -> Result<Option<T>, Unreadable> {
     loop {
@@ -152,7 +163,7 @@ fn poll<T>(
             Polled::End(offset) => *next = (*next).max(Some(offset)),
             Polled::Error(code) => {
                 warn!(%topic, %code, "a partition cannot be read");
-                check(&error(code))?;
+                *is_astray |= check(&error(code))? == Meant::Astray;
             }
         }
     }
