@@ -18,8 +18,10 @@ use crate::stage::{Busy, PARTITIONS, PAYLOAD, Pace, Stage, request_id, requests,
 const PATIENCE: Duration = Duration::from_secs(180);
 /// Requests that come so rarely are transactions of one record each.
 const ONE_AT_A_TIME: f64 = 20.0;
-/// How many of these.
-const RARE: usize = 200;
+/// One in so many of the requests.
+const RARE: usize = 10;
+/// How many of these at most.
+const RARE_AT_MOST: usize = 200;
 /// For how long requests come before those that are measured: connections are made by them, and the broker's java compiles what is hot.
 const WARM_UP: f64 = 3.0;
 
@@ -54,7 +56,7 @@ pub fn compare(broker: &Kafka, entries: usize, rounds: usize) -> Result<()> {
         receipt / (copy + insert),
         receipt / own_half
     );
-    one_at_a_time(broker, entries.min(RARE))
+    one_at_a_time(broker, (entries / RARE).clamp(1, RARE_AT_MOST))
 }
 
 /// A transaction for each record.

@@ -166,6 +166,11 @@ fn middle_rate(at: &[f64], loaded: f64) -> Result<f64> {
     anyhow::ensure!(middle.len() > at.len() / 4, "most of the backlog was gone when all of it was there");
     // Receipts of a batch come at one moment: the first batch begins the time and does not count.
     let first = middle.iter().filter(|at| **at - middle[0] < 20.0).count();
+    if first == middle.len() {
+        // So few that the middle is one batch: all of them, from the moment they were there.
+        let after = at.iter().filter(|at| **at >= loaded).count();
+        return Ok(after as f64 / ((at[at.len() - 1] - loaded) / 1000.0));
+    }
     Ok((middle.len() - first) as f64 / ((middle[middle.len() - 1] - middle[first - 1]) / 1000.0))
 }
 
