@@ -95,8 +95,7 @@ fn a_zombie_does_not_commit() {
     road.send(500);
     let mut zombie = road.start("zombie", &[("MIRROR_BATCH", "50"), ("MIRROR_STOP_AT", "3")]);
     zombie.wait_for_line("stopping with", SOON);
-    let heir = road.start("heir", &[]);
-    heir.wait_for_line_where("that it has all partitions", SOON, |line| line.contains("now=4"));
+    let heir = road.start_heir();
     road.send(500);
     road.wait_for(road.sent);
 
@@ -106,12 +105,7 @@ fn a_zombie_does_not_commit() {
     let is_rewound = || zombie.lines().iter().any(|line| line.text.contains("rewound"));
     wait_until("the zombie has noticed or done it", SOON, || is_rewound() || committed(&zombie) > committed_before);
 
-    // It must be of use again: alone, it does all the work.
-    heir.terminate();
-    assert_eq!(heir.wait(STOP).code(), Some(0), "{heir:?}");
-    road.send(500);
-    road.expect_exactly_once();
-    assert!(zombie.is_running(), "{zombie:?}");
+    road.expect_of_use_again(&zombie, &heir);
     zombie.kill();
 }
 
@@ -144,19 +138,13 @@ fn a_zombie_that_finds_its_place_deleted_goes_on_where_its_heir_stands() {
     road.send(500);
     wait_until_read(&road.bootstrap, &road.group, &road.from, LATER);
     zombie.pause();
-    let heir = road.start("heir", &[]);
-    heir.wait_for_line_where("that it has all partitions", SOON, |line| line.contains("now=4"));
+    let heir = road.start_heir();
     road.send(500);
     wait_until_read(&road.bootstrap, &road.group, &road.from, LATER);
     road.delete_before(0);
     zombie.resume();
 
-    // It must be of use again: alone, it does all the work.
-    heir.terminate();
-    assert_eq!(heir.wait(STOP).code(), Some(0), "{heir:?}");
-    road.send(500);
-    road.expect_exactly_once();
-    assert!(zombie.is_running(), "{zombie:?}");
+    road.expect_of_use_again(&zombie, &heir);
     zombie.kill();
 }
 
@@ -295,6 +283,24 @@ impl Road {
     #[track_caller]
     fn wait_for(&self, count: usize) {
         read_until(&self.bootstrap, &self.to, Isolation::ReadCommitted, LATER, |seen| seen.len() >= count);
+    }
+
+    /// One that takes over from a member that stands still.
+    #[track_caller]
+    fn start_heir(&self) -> Process {
+        let heir = self.start("heir", &[]);
+        heir.wait_for_line_where("that it has all partitions", SOON, |line| line.contains("now=4"));
+        heir
+    }
+
+    /// Alone, the zombie does all the work.
+    #[track_caller]
+    fn expect_of_use_again(&mut self, zombie: &Process, heir: &Process) {
+        heir.terminate();
+        assert_eq!(heir.wait(STOP).code(), Some(0), "{heir:?}");
+        self.send(500);
+        self.expect_exactly_once();
+        assert!(zombie.is_running(), "{zombie:?}");
     }
 
     /// Deletes what was read, and so many offsets more.
